@@ -56,12 +56,3 @@ func hangUp(conn net.Conn) {
 	}
 	_ = conn.Close()
 }
-
-// deadPort returns a port on which nobody listened a moment ago.
-func deadPort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
-}
