@@ -269,14 +269,6 @@ func differences(dir string) []difference {
 		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, PortRange{40001, 40003}) }})
 }
 
-// anyConn makes a net.Conn of what a typed dial returns.
-func anyConn[C net.Conn](conn C, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
-}
-
 // closing returns a channel that is closed in a while.
 func closing(after time.Duration) <-chan struct{} {
 	c := make(chan struct{})

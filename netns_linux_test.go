@@ -111,38 +111,16 @@ func sysctl(t *testing.T, file, value string) {
 // from now on as it does on a kernel that lacks them, by a seccomp filter.
 func withoutOptions(t *testing.T, options ...uint32) {
 	t.Helper()
-	const (
-		nr   = 0  // offsetof(struct seccomp_data, nr)
-		args = 16 // offsetof(struct seccomp_data, args)
-	)
-	low := uint32(0)
-	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
-		low = 4
-	}
-	load := func(offset uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
-	}
-	unless := func(value uint32, skip uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: skip}
-	}
-	ret := func(action uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
-	}
 	n := uint8(len(options))
 	filter := []unix.SockFilter{
-		load(nr), unless(unix.SYS_SETSOCKOPT, 2*n+3),
-		load(args + 8 + low), unless(unix.SOL_IP, 2*n+1),
-		load(args + 16 + low),
+		load(seccompNumber), unless(unix.SYS_SETSOCKOPT, 2*n+3),
+		load(seccompArg(1)), unless(unix.SOL_IP, 2*n+1),
+		load(seccompArg(2)),
 	}
 	for _, option := range options {
-		filter = append(filter, unless(option, 1), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOPROTOOPT)))
+		filter = append(filter, unless(option, 1), answer(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOPROTOOPT)))
 	}
-	filter = append(filter, ret(unix.SECCOMP_RET_ALLOW))
-
-	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
-	require.Zero(t, errno, "seccomp")
+	install(t, append(filter, answer(unix.SECCOMP_RET_ALLOW)))
 
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	require.NoError(t, err)
@@ -150,6 +128,49 @@ func withoutOptions(t *testing.T, options ...uint32) {
 	for _, option := range options {
 		require.ErrorIs(t, unix.SetsockoptInt(fd, unix.SOL_IP, int(option), 0), unix.ENOPROTOOPT, "the filter does not hold")
 	}
+}
+
+// failSyscall has the system call fail with errno in this process from now on.
+func failSyscall(t *testing.T, number uint32, errno unix.Errno) {
+	t.Helper()
+	install(t, []unix.SockFilter{
+		load(seccompNumber), unless(number, 1),
+		answer(unix.SECCOMP_RET_ERRNO | uint32(errno)),
+		answer(unix.SECCOMP_RET_ALLOW),
+	})
+}
+
+const seccompNumber = 0 // offsetof(struct seccomp_data, nr)
+
+// seccompArg returns the offset of the low half of an argument in struct
+// seccomp_data.
+func seccompArg(i uint32) uint32 {
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		return 16 + 8*i + 4
+	}
+	return 16 + 8*i
+}
+
+func load(offset uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+}
+
+// unless skips the next instructions of the filter if what was loaded is not value.
+func unless(value uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: skip}
+}
+
+func answer(action uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+}
+
+// install puts every thread of this process under the filter.
+func install(t *testing.T, filter []unix.SockFilter) {
+	t.Helper()
+	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	require.Zero(t, errno, "seccomp")
 }
 
 // socketsOn returns the lines of /proc/net/tcp and tcp6 whose local port is port,

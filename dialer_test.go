@@ -1,0 +1,235 @@
+package safedial
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestFieldsAndMethods holds Dialer to net.Dialer, of whatever Go release the
+// tests are built with.
+func TestFieldsAndMethods(t *testing.T) {
+	want, got := reflect.TypeFor[net.Dialer](), reflect.TypeFor[Dialer]()
+	for i := range want.NumField() {
+		field := want.Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		same, ok := got.FieldByName(field.Name)
+		if assert.True(t, ok, "no field %s", field.Name) {
+			assert.Equal(t, field.Type, same.Type, field.Name)
+			assert.Equal(t, []int{same.Index[0]}, same.Index, "%s is not a field of Dialer's own", field.Name)
+		}
+	}
+	want, got = reflect.TypeFor[*net.Dialer](), reflect.TypeFor[*Dialer]()
+	for i := range want.NumMethod() {
+		method := want.Method(i)
+		same, ok := got.MethodByName(method.Name)
+		if assert.True(t, ok, "no method %s", method.Name) {
+			assert.Equal(t, signature(method), signature(same), method.Name)
+		}
+	}
+}
+
+// signature returns a method's type without its receiver.
+func signature(m reflect.Method) string {
+	_, rest, _ := strings.Cut(m.Type.String(), "Dialer")
+	return strings.TrimPrefix(rest, ", ")
+}
+
+func TestSettingsReachNet(t *testing.T) {
+	d := Dialer{
+		Timeout:         1,
+		Deadline:        time.Unix(2, 0),
+		LocalAddr:       &net.UDPAddr{Port: 3},
+		DualStack:       true,
+		FallbackDelay:   4,
+		KeepAlive:       5,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 6},
+		Resolver:        new(net.Resolver),
+		Cancel:          make(chan struct{}),
+		Control:         func(string, string, syscall.RawConn) error { return nil },
+		ControlContext:  func(context.Context, string, string, syscall.RawConn) error { return nil },
+	}
+	nd := reflect.ValueOf(*d.settings())
+	for i := range nd.NumField() {
+		field := nd.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		want, got := reflect.ValueOf(d).FieldByName(field.Name), nd.Field(i)
+		require.False(t, want.IsZero(), "the test does not set %s", field.Name)
+		if field.Type.Kind() == reflect.Func {
+			assert.Equal(t, want.Pointer(), got.Pointer(), field.Name)
+		} else {
+			assert.Equal(t, want.Interface(), got.Interface(), field.Name)
+		}
+	}
+}
+
+func TestMultipathTCP(t *testing.T) {
+	var d Dialer
+	assert.Equal(t, new(net.Dialer).MultipathTCP(), d.MultipathTCP(), "net's default")
+	for _, use := range []bool{true, false, true} {
+		d.SetMultipathTCP(use)
+		assert.Equal(t, use, d.MultipathTCP())
+		assert.Equal(t, use, d.NetDialer().MultipathTCP())
+	}
+	t.Setenv("GODEBUG", "multipathtcp=1")
+	assert.True(t, d.MultipathTCP())
+	assert.True(t, new(Dialer).MultipathTCP(), "GODEBUG changes the default")
+	d.SetMultipathTCP(false)
+	assert.False(t, d.MultipathTCP(), "what was set is stronger than GODEBUG")
+}
+
+func TestEveryWayIn(t *testing.T) {
+	l := serve(t, "tcp", "127.0.0.1:0")
+	address, tcpAddr := l.Addr().String(), l.Addr().(*net.TCPAddr)
+	ctx := t.Context()
+	var d Dialer
+	for name, dial := range map[string]func() (net.Conn, error){
+		"Dial":                  func() (net.Conn, error) { return Dial("tcp", address) },
+		"DialTimeout":           func() (net.Conn, error) { return DialTimeout("tcp", address, time.Minute) },
+		"DialContext":           func() (net.Conn, error) { return DialContext(ctx, "tcp", address) },
+		"DialTCP":               func() (net.Conn, error) { return anyConn(DialTCP("tcp", nil, tcpAddr)) },
+		"DialTCP from anywhere": func() (net.Conn, error) { return anyConn(DialTCP("tcp4", &net.TCPAddr{}, tcpAddr)) },
+		"Dialer.Dial":           func() (net.Conn, error) { return d.Dial("tcp", address) },
+		"Dialer.DialContext":    func() (net.Conn, error) { return d.DialContext(ctx, "tcp4", address) },
+		"Dialer.DialTCP": func() (net.Conn, error) {
+			return anyConn(d.DialTCP(ctx, "tcp", netip.AddrPort{}, tcpAddr.AddrPort()))
+		},
+		"NetDialer": func() (net.Conn, error) { return d.NetDialer().DialContext(ctx, "tcp", address) },
+		"NetDialer from an address": func() (net.Conn, error) {
+			from := Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+			return from.NetDialer().Dial("tcp", address)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := dial()
+			require.NoError(t, err)
+			assert.IsType(t, (*net.TCPConn)(nil), conn)
+			assertReal(t, conn)
+		})
+	}
+}
+
+func TestDialTimeoutExpires(t *testing.T) {
+	_, err := DialTimeout("tcp", "127.0.0.1:9", -1)
+	var netErr net.Error
+	require.ErrorAs(t, err, &netErr)
+	assert.True(t, netErr.Timeout())
+}
+
+// TestDialTCPBadInput has net's own errors for what net.DialTCP refuses.
+func TestDialTCPBadInput(t *testing.T) {
+	here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
+	for name, c := range map[string]struct {
+		network      string
+		laddr, raddr *net.TCPAddr
+	}{
+		"no remote address":         {"tcp", nil, nil},
+		"no remote, but a local":    {"tcp", here, nil},
+		"unknown network":           {"udp", nil, here},
+		"no network":                {"", nil, here},
+		"IP of no length":           {"tcp", nil, &net.TCPAddr{IP: net.IP{1, 2, 3}, Port: 9}},
+		"local IP of no length":     {"tcp", &net.TCPAddr{IP: net.IP{1, 2, 3}}, here},
+		"IPv6 on tcp4":              {"tcp4", nil, &net.TCPAddr{IP: net.IPv6loopback, Port: 9}},
+		"no network, local address": {"", here, here},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, wantErr := net.DialTCP(c.network, c.laddr, c.raddr)
+			require.Nil(t, want)
+			got, err := DialTCP(c.network, c.laddr, c.raddr)
+			assert.Nil(t, got)
+			require.Error(t, err)
+			assert.Equal(t, wantErr.(*net.OpError).Err, err.(*net.OpError).Err)
+			assert.Equal(t, wantErr.(*net.OpError).Net, err.(*net.OpError).Net)
+		})
+	}
+}
+
+func TestMaxRetries(t *testing.T) {
+	for set, want := range map[int]int{0: 2, 1: 1, 7: 7, -1: 0, -100: 0} {
+		d := Dialer{MaxRetries: set}
+		assert.Equal(t, want, d.maxRetries(), "MaxRetries %d", set)
+	}
+}
+
+// TestBound is about when a dial ends, whatever it does meanwhile.
+func TestBound(t *testing.T) {
+	soon, late := time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
+	ctx, cancel := context.WithDeadline(t.Context(), soon)
+	defer cancel()
+	for name, c := range map[string]struct {
+		d    Dialer
+		ctx  context.Context
+		want time.Time
+	}{
+		"nothing":                   {Dialer{}, t.Context(), time.Time{}},
+		"deadline":                  {Dialer{Deadline: late}, t.Context(), late},
+		"context before deadline":   {Dialer{Deadline: late}, ctx, soon},
+		"deadline before context":   {Dialer{Deadline: soon.Add(-time.Second)}, ctx, soon.Add(-time.Second)},
+		"timeout before deadline":   {Dialer{Timeout: time.Hour, Deadline: late}, t.Context(), soon},
+		"deadline before timeout":   {Dialer{Timeout: 3 * time.Hour, Deadline: late}, t.Context(), late},
+		"context before timeout":    {Dialer{Timeout: 3 * time.Hour}, ctx, soon},
+		"Cancel leaves the context": {Dialer{Cancel: make(chan struct{})}, ctx, soon},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bound, cancel := c.d.bound(c.ctx)
+			defer cancel()
+			got, ok := bound.Deadline()
+			assert.Equal(t, !c.want.IsZero(), ok)
+			assert.WithinDuration(t, c.want, got, time.Second)
+			assert.NoError(t, bound.Err())
+		})
+	}
+}
+
+// TestCancelLeavesNoGoroutine uses the deprecated channel, on which net.Dialer
+// of Go 1.26 leaves a goroutine waiting (https://go.dev/issue/78531).
+func TestCancelLeavesNoGoroutine(t *testing.T) {
+	l := serve(t, "tcp", "127.0.0.1:0")
+	d := Dialer{Cancel: make(chan struct{}), Timeout: time.Minute}
+	before := runtime.NumGoroutine()
+	for range 50 {
+		conn, err := d.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		assertReal(t, conn)
+	}
+	assert.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.LessOrEqual(c, runtime.NumGoroutine(), before+5)
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestHeldErrors(t *testing.T) {
+	cause := os.NewSyscallError("connect", errAddrNotAvailable)
+	addr := &net.TCPAddr{Port: 1}
+	inside := &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: held{cause}}
+
+	assert.ErrorIs(t, inside, errAddrNotAvailable)
+	assert.Equal(t, &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: cause}, released(inside))
+	assert.Equal(t, held{cause}, inside.Err, "a trace may still have it")
+	for _, other := range []error{errors.New("x"), &net.OpError{Op: "dial", Err: cause}} {
+		assert.Same(t, other, released(other))
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	assert.True(t, unavailable(os.NewSyscallError("connect", errAddrNotAvailable)))
+	assert.True(t, unavailable(&net.OpError{Err: held{os.NewSyscallError("connect", errAddrNotAvailable)}}))
+	assert.False(t, unavailable(os.NewSyscallError("bind", errAddrNotAvailable)), "a foreign LocalAddr")
+	assert.False(t, unavailable(os.NewSyscallError("connect", connRefused[0])))
+	assert.False(t, unavailable(errAddrNotAvailable))
+	assert.False(t, unavailable(nil))
+}

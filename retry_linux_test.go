@@ -1,0 +1,460 @@
+package safedial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const onlyPort = 40000
+
+// TestSelfConnectRetries dials in a range of one port, where only the look can
+// find the self-connection, and every attempt ends in one.
+func TestSelfConnectRetries(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		setLocalPorts(t, PortRange{onlyPort, onlyPort})
+		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 1: 1, 5: 5} {
+			t.Run(fmt.Sprint(maxRetries), func(t *testing.T) {
+				var retries []Retry
+				var sockets atomic.Int32
+				d := Dialer{
+					MaxRetries: maxRetries,
+					OnRetry:    func(_ context.Context, r Retry) { retries = append(retries, r) },
+					Control:    func(string, string, syscall.RawConn) error { sockets.Add(1); return nil },
+				}
+				conn, err := d.Dial("tcp", "localhost:40000")
+				require.Nil(t, conn)
+				require.ErrorIs(t, err, ErrSelfConnect)
+				require.ErrorIs(t, err, syscall.ECONNREFUSED)
+				assert.Len(t, retries, want)
+				for i, r := range retries {
+					assert.Equal(t, "tcp", r.Network)
+					assert.Equal(t, "localhost:40000", r.Address)
+					assert.Equal(t, i+1, r.Attempt)
+					assert.ErrorIs(t, r.Err, ErrSelfConnect)
+				}
+				addrs, err := net.DefaultResolver.LookupIPAddr(t.Context(), "localhost")
+				require.NoError(t, err)
+				assert.EqualValues(t, (1+want)*len(addrs), sockets.Load(), "sockets for %v", addrs)
+				requireFree(t, onlyPort)
+			})
+		}
+	})
+}
+
+// TestSelfConnectError has the error that net.Dialer would give for a refusal,
+// but for the cause.
+func TestSelfConnectError(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		setLocalPorts(t, PortRange{onlyPort, onlyPort})
+		here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: onlyPort}
+		for name, c := range map[string]struct {
+			d       Dialer
+			address string
+			want    string
+		}{
+			"kernel's choice":    {Dialer{}, "127.0.0.1:40000", "dial tcp 127.0.0.1:40000"},
+			"wildcard":           {Dialer{}, ":40000", "dial tcp :40000"},
+			"LocalAddr IP:0":     {Dialer{LocalAddr: &net.TCPAddr{IP: here.IP}}, "127.0.0.1:40000", "dial tcp 127.0.0.1:0->127.0.0.1:40000"},
+			"LocalAddr own port": {Dialer{LocalAddr: here}, "127.0.0.1:40000", "dial tcp 127.0.0.1:40000->127.0.0.1:40000"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, err := c.d.Dial("tcp", c.address)
+				require.EqualError(t, err, c.want+": connect: connection refused: socket connected to itself")
+				var op *net.OpError
+				require.ErrorAs(t, err, &op)
+				assert.Equal(t, ErrSelfConnect, op.Err)
+				assert.Equal(t, c.d.LocalAddr, op.Source)
+				assert.Equal(t, onlyPort, op.Addr.(*net.TCPAddr).Port)
+				assert.False(t, op.Timeout())
+			})
+		}
+	})
+}
+
+// TestFixedPortIsNotRetried: it would be the same port again.
+func TestFixedPortIsNotRetried(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		for _, local := range localCases {
+			if !local.fixed {
+				continue
+			}
+			var d Dialer
+			local.set(&d, "127.0.0.1", onlyPort)
+			d.OnRetry = func(_ context.Context, r Retry) { t.Errorf("%s: retried: %v", local.name, r.Err) }
+			_, err := d.Dial("tcp", "127.0.0.1:40000")
+			assert.ErrorIs(t, err, ErrSelfConnect, local.name)
+		}
+	})
+}
+
+// TestExhausted dials while every local port is taken.
+func TestExhausted(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40004})
+		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
+			var retries, sockets int
+			d := Dialer{
+				MaxRetries: maxRetries,
+				Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
+				OnRetry: func(_ context.Context, r Retry) {
+					retries++
+					assert.Equal(t, retries, r.Attempt)
+					assert.ErrorIs(t, r.Err, syscall.EADDRNOTAVAIL)
+					assert.IsType(t, (*os.SyscallError)(nil), r.Err.(*net.OpError).Err)
+				},
+			}
+			_, err := d.Dial("tcp", "127.0.0.1:40000")
+			assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: connect: cannot assign requested address")
+			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			assert.NotErrorIs(t, err, ErrSelfConnect)
+			assert.IsType(t, (*os.SyscallError)(nil), err.(*net.OpError).Err, "as net.Dialer has it")
+			assert.Equal(t, want, retries, "MaxRetries %d", maxRetries)
+			assert.Equal(t, 1+want, sockets, "MaxRetries %d", maxRetries)
+		}
+	})
+}
+
+// TestExhaustedFromAddress is the same where net connects: it tries three sockets
+// by itself, and these count.
+func TestExhaustedFromAddress(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40004})
+		for maxRetries, want := range map[int]int{-1: 3, 0: 3, 5: 6} {
+			sockets := 0
+			d := Dialer{
+				LocalAddr:  &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
+				MaxRetries: maxRetries,
+				Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
+			}
+			_, err := d.Dial("tcp", "127.0.0.1:40000")
+			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			assert.Equal(t, want, sockets, "MaxRetries %d", maxRetries)
+		}
+	})
+}
+
+// TestForeignLocalAddrIsNotRetried: EADDRNOTAVAIL of bind(2) is not spurious.
+func TestForeignLocalAddrIsNotRetried(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		for _, port := range []int{0, 9999} {
+			d := Dialer{
+				LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: port},
+				OnRetry:   func(_ context.Context, r Retry) { t.Errorf("retried: %v", r.Err) },
+			}
+			_, err := d.Dial("tcp", "127.0.0.1:40000")
+			var call *os.SyscallError
+			require.ErrorAs(t, err, &call)
+			assert.Equal(t, "bind", call.Syscall)
+			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+		}
+	})
+}
+
+// TestFreedPortIsUsed frees a port between two attempts.
+func TestFreedPortIsUsed(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		serve(t, "tcp", "[::1]:40001")
+		for name, c := range map[string]struct {
+			d       Dialer
+			address string
+		}{
+			"kernel's choice": {Dialer{}, "127.0.0.1:40000"},
+			"LocalAddr IP:0":  {Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, MaxRetries: 5}, "127.0.0.1:40000"},
+			// The leg that is refused comes first, and net returns its error.
+			"second leg of two": {Dialer{FallbackDelay: -1}, "localhost:40000"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				setLocalPorts(t, PortRange{40010, 40010})
+				blocker, err := net.Dial("tcp", "127.0.0.1:40000")
+				require.NoError(t, err)
+				freed := 0
+				c.d.OnRetry = func(_ context.Context, r Retry) {
+					assert.ErrorIs(t, r.Err, syscall.EADDRNOTAVAIL)
+					hangUp(blocker)
+					freed++
+				}
+				conn, err := c.d.Dial("tcp", c.address)
+				require.NoError(t, err)
+				assert.Equal(t, 1, freed)
+				assertReal(t, conn)
+			})
+		}
+	})
+}
+
+// TestPauseIsBounded ends a dial that has a thousand retries to go.
+func TestPauseIsBounded(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40003})
+		const enough = 100 * time.Millisecond
+		done := func() context.Context {
+			ctx, cancel := context.WithTimeout(t.Context(), enough)
+			t.Cleanup(cancel)
+			return ctx
+		}
+		canceled := func() context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(enough, cancel)
+			return ctx
+		}
+		never := t.Context
+		for name, c := range map[string]struct {
+			d       Dialer
+			ctx     func() context.Context
+			timeout bool
+		}{
+			"Timeout":          {Dialer{Timeout: enough}, never, true},
+			"Deadline":         {Dialer{Deadline: time.Now().Add(enough)}, never, true},
+			"context deadline": {Dialer{}, done, true},
+			"context canceled": {Dialer{}, canceled, false},
+			"Cancel":           {Dialer{Cancel: closing(enough)}, never, false},
+			"from an address":  {Dialer{Timeout: enough, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, never, true},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c.d.MaxRetries = 1000
+				start := time.Now()
+				_, err := c.d.DialContext(c.ctx(), "tcp", "127.0.0.1:40000")
+				var netErr net.Error
+				require.ErrorAs(t, err, &netErr)
+				assert.Equal(t, c.timeout, netErr.Timeout(), "%v", err)
+				if c.timeout {
+					assert.ErrorIs(t, err, context.DeadlineExceeded)
+				} else {
+					assert.ErrorIs(t, err, context.Canceled)
+				}
+				assert.NotErrorIs(t, err, syscall.EADDRNOTAVAIL)
+				assert.Less(t, time.Since(start), 20*enough, "the bound started anew")
+			})
+		}
+	})
+}
+
+// TestCancelBetweenAttempts cancels in OnRetry: no attempt follows.
+func TestCancelBetweenAttempts(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		setLocalPorts(t, PortRange{onlyPort, onlyPort})
+		ctx, cancel := context.WithCancel(t.Context())
+		sockets := 0
+		d := Dialer{
+			MaxRetries: 100,
+			OnRetry:    func(context.Context, Retry) { cancel() },
+			Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
+		}
+		_, err := d.DialContext(ctx, "tcp", "127.0.0.1:40000")
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: operation was canceled")
+		assert.Equal(t, 1, sockets)
+	})
+}
+
+// TestOnePortServesEachDestination: a port that bind(2) does not take serves one
+// connection to each destination.
+func TestOnePortServesEachDestination(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		const ports = 20
+		setLocalPorts(t, PortRange{40001, 40000 + ports})
+		here := netip.MustParseAddr("127.0.0.1")
+		for name, dial := range map[string]func(remote netip.AddrPort) (net.Conn, error){
+			"LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
+				d := Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
+				return d.Dial("tcp", remote.String())
+			},
+			"NetDialer with LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
+				d := Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
+				return d.NetDialer().Dial("tcp", remote.String())
+			},
+			"DialTCP from nowhere": func(remote netip.AddrPort) (net.Conn, error) {
+				return anyConn(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
+			},
+			"DialTCP from an address": func(remote netip.AddrPort) (net.Conn, error) {
+				return anyConn(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				for _, port := range []uint16{9000, 9001} {
+					remote := netip.AddrPortFrom(here, port)
+					serve(t, "tcp", remote.String())
+					for i := range ports {
+						conn, err := dial(remote)
+						require.NoError(t, err, "connection %d to %s", i, remote)
+						defer hangUp(conn)
+					}
+					_, err := dial(remote)
+					require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+				}
+			})
+		}
+	})
+}
+
+// TestCallersPortRange has the caller's hook narrow the choice; the guard narrows
+// it further, and never widens it.
+func TestCallersPortRange(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		setLocalPorts(t, PortRange{40000, 40099})
+		for _, c := range []struct {
+			set  PortRange
+			want PortRange
+		}{
+			{PortRange{40050, 40052}, PortRange{40050, 40052}},
+			{PortRange{40049, 40050}, PortRange{40049, 40049}},
+			{PortRange{40050, 40051}, PortRange{40051, 40051}},
+			{PortRange{0, 40010}, PortRange{40000, 40010}},
+			{PortRange{40090, 0}, PortRange{40090, 40099}},
+		} {
+			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
+				for _, port := range []uint16{40050, 9000} {
+					want := c.want
+					if port == 9000 {
+						want = c.set.orOpen().intersect(PortRange{40000, 40099})
+					}
+					d := Dialer{LocalAddr: local, Control: func(_, _ string, conn syscall.RawConn) error {
+						return onSocket(conn, func(fd int) error { return narrow(fd, c.set) })
+					}}
+					l := serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+					for range 20 {
+						conn, err := d.Dial("tcp", l.Addr().String())
+						require.NoError(t, err, "%v", c)
+						got := uint16(conn.LocalAddr().(*net.TCPAddr).Port)
+						assert.True(t, want.Contains(got), "%v of the caller's, from %v to %d: %d", c.set, local, port, got)
+						hangUp(conn)
+					}
+					l.Close()
+				}
+			}
+		}
+	})
+}
+
+// orOpen returns the range with the ends that are 0 at their widest.
+func (r PortRange) orOpen() PortRange {
+	if r.High == 0 {
+		r.High = everyPort.High
+	}
+	return r
+}
+
+// TestStaleRange dials while the remembered local port range is another than the
+// real one: that may cost a retry, and nothing else.
+func TestStaleRange(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		for _, real := range []PortRange{{40000, 40000}, {40000, 40001}, {39999, 40000}, {39999, 40001}, {50000, 50003}} {
+			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
+				setLocalPorts(t, real)
+				for range 10 {
+					localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(stale.High)<<16 | uint64(stale.Low))
+					conn, err := Dial("tcp", "127.0.0.1:40000")
+					require.Nil(t, conn, "%v taken for %v", real, stale)
+					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
+					requireFree(t, 40000)
+				}
+			}
+		}
+	})
+}
+
+// TestLeavesNothing dials in all ways to fail, and counts what is left.
+func TestLeavesNothing(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		silence(t, 9000)
+		setLocalPorts(t, PortRange{40001, 40002})
+		dials := map[string]func() error{
+			"accepted": func() error {
+				conn, err := Dial("tcp", "127.0.0.1:40000")
+				if err == nil {
+					hangUp(conn)
+				}
+				return err
+			},
+			"refused": func() error { _, err := Dial("tcp", "127.0.0.1:9"); return err },
+			"self":    func() error { _, err := Dial("tcp", "127.0.0.1:40001"); return err },
+			"self by force": func() error {
+				_, err := DialTCP("tcp", &net.TCPAddr{Port: 40001}, &net.TCPAddr{Port: 40001})
+				return err
+			},
+			"by name": func() error { _, err := Dial("tcp", "localhost:40001"); return err },
+			"silent": func() error {
+				_, err := DialTimeout("tcp", "127.0.0.1:9000", 10*time.Millisecond)
+				return err
+			},
+			"canceled": func() error {
+				ctx, cancel := context.WithCancel(context.Background())
+				time.AfterFunc(5*time.Millisecond, cancel)
+				_, err := DialContext(ctx, "tcp", "127.0.0.1:9000")
+				return err
+			},
+			"hook refuses": func() error {
+				d := Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }}
+				_, err := d.Dial("tcp", "127.0.0.1:40000")
+				return err
+			},
+			"foreign": func() error {
+				d := Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1")}}
+				_, err := d.Dial("tcp", "127.0.0.1:40000")
+				return err
+			},
+		}
+		for _, dial := range dials { // what the first dial of a kind opens for good
+			_ = dial()
+		}
+		descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
+		var group sync.WaitGroup
+		for name, dial := range dials {
+			group.Go(func() {
+				for range 20 {
+					if err := dial(); name != "accepted" {
+						assert.Error(t, err, name)
+					}
+				}
+			})
+		}
+		group.Wait()
+		assert.EventuallyWithT(t, func(c *assert.CollectT) {
+			assert.LessOrEqual(c, openDescriptors(t), descriptors)
+			assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "one is this condition's")
+		}, 10*time.Second, 10*time.Millisecond)
+	})
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// TestUnverifiedIsNotReturned: where the kernel does not tell the ends of a
+// socket, the dial fails, for the socket may be connected to itself.
+func TestUnverifiedIsNotReturned(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		failSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
+		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
+			d := Dialer{LocalAddr: local}
+			conn, err := d.Dial("tcp", "127.0.0.1:40000")
+			assert.Nil(t, conn, "from %v", local)
+			assert.ErrorIs(t, err, unix.EPERM, "from %v", local)
+			var op *net.OpError
+			assert.ErrorAs(t, err, &op, "from %v", local)
+		}
+	})
+}

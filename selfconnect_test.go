@@ -1,0 +1,147 @@
+package safedial
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestErrSelfConnect(t *testing.T) {
+	op := dialError("tcp", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}, ErrSelfConnect)
+	assert.EqualError(t, op, "dial tcp 127.0.0.1:40000: connect: connection refused: socket connected to itself")
+	for _, err := range []error{ErrSelfConnect, op} {
+		assert.ErrorIs(t, err, ErrSelfConnect)
+		for _, refused := range connRefused {
+			assert.ErrorIs(t, err, refused)
+		}
+		var call *os.SyscallError
+		if assert.ErrorAs(t, err, &call) {
+			assert.Equal(t, "connect", call.Syscall)
+			assert.Equal(t, connRefused[0], call.Err)
+		}
+		assert.NotErrorIs(t, err, errAddrNotAvailable)
+		assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	}
+	assert.NotErrorIs(t, connRefused[0], ErrSelfConnect, "an ordinary refusal")
+	assert.False(t, op.(net.Error).Timeout())
+	assert.False(t, op.(*net.OpError).Temporary())
+}
+
+// ends is a connection that has nothing but addresses.
+type ends struct {
+	net.Conn
+	local, remote net.Addr
+}
+
+func (e ends) LocalAddr() net.Addr  { return e.local }
+func (e ends) RemoteAddr() net.Addr { return e.remote }
+
+// wrapper hides a connection behind its NetConn.
+type wrapper struct {
+	ends
+	inner net.Conn
+}
+
+func (w *wrapper) NetConn() net.Conn { return w.inner }
+
+// socket is a connection that has a socket which tells nothing.
+type socket struct{ ends }
+
+func (socket) SyscallConn() (syscall.RawConn, error) { return nil, errors.New("closed") }
+
+func TestIsSelfConnect(t *testing.T) {
+	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+	udp := func(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+	self := ends{local: tcp("127.0.0.1:40000"), remote: tcp("127.0.0.1:40000")}
+	real := ends{local: tcp("127.0.0.1:40001"), remote: tcp("127.0.0.1:40000")}
+	loop := &wrapper{ends: real}
+	loop.inner = loop
+
+	for name, c := range map[string]struct {
+		conn net.Conn
+		want bool
+	}{
+		"nil":                    {nil, false},
+		"self":                   {self, true},
+		"real":                   {real, false},
+		"another address":        {ends{local: tcp("127.0.0.2:40000"), remote: tcp("127.0.0.1:40000")}, false},
+		"v4-mapped":              {ends{local: tcp("[::ffff:127.0.0.1]:40000"), remote: tcp("127.0.0.1:40000")}, true},
+		"IPv6":                   {ends{local: tcp("[::1]:40000"), remote: tcp("[::1]:40000")}, true},
+		"a zone on one end":      {ends{local: tcp("[fe80::1%lo]:40000"), remote: tcp("[fe80::1]:40000")}, true},
+		"UDP":                    {ends{local: udp("[::1]:40000"), remote: udp("[::1]:40000")}, true},
+		"no addresses":           {ends{}, false},
+		"nil pointers":           {ends{local: (*net.TCPAddr)(nil), remote: (*net.TCPAddr)(nil)}, false},
+		"unix":                   {ends{local: &net.UnixAddr{Name: "x"}, remote: &net.UnixAddr{Name: "x"}}, false},
+		"tls":                    {tls.Client(self, new(tls.Config)), true},
+		"tls, real":              {tls.Client(real, new(tls.Config)), false},
+		"wrapped twice":          {&wrapper{ends: real, inner: &wrapper{ends: real, inner: self}}, true},
+		"wrapping nothing":       {&wrapper{ends: self}, true},
+		"wrapping itself":        {loop, false},
+		"a socket tells nothing": {socket{self}, false},
+	} {
+		assert.Equal(t, c.want, IsSelfConnect(c.conn), name)
+	}
+}
+
+func TestIsSelfConnectOfSockets(t *testing.T) {
+	l := serve(t, "tcp", "127.0.0.1:0")
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	assert.False(t, IsSelfConnect(conn))
+	hangUp(conn)
+	assert.False(t, IsSelfConnect(conn), "closed")
+
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer packets.Close()
+	assert.False(t, IsSelfConnect(packets.(*net.UDPConn)), "not connected")
+
+	pipe, other := net.Pipe()
+	defer pipe.Close()
+	defer other.Close()
+	assert.False(t, IsSelfConnect(pipe))
+}
+
+// TestIsSelfConnectOfUDP needs no luck: a UDP socket may be connected to its own
+// address by name.
+func TestIsSelfConnectOfUDP(t *testing.T) {
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := packets.LocalAddr().(*net.UDPAddr)
+	packets.Close()
+	conn, err := net.DialUDP("udp", addr, addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	assert.True(t, IsSelfConnect(conn))
+	assert.True(t, IsSelfConnect(&wrapper{inner: conn}))
+}
+
+func TestSameEnd(t *testing.T) {
+	end := netip.MustParseAddrPort
+	for _, c := range []struct {
+		local, peer string
+		want        bool
+	}{
+		{"127.0.0.1:1", "127.0.0.1:1", true},
+		{"127.0.0.1:1", "127.0.0.1:2", false},
+		{"127.0.0.1:1", "127.0.0.2:1", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{"127.0.0.1:1", "0.0.0.0:1", true},
+		{"127.0.0.1:2", "0.0.0.0:1", false},
+		{"[::1]:1", "[::]:1", true},
+		{"[::ffff:127.0.0.1]:1", "[::ffff:0.0.0.0]:1", true},
+		{"[::ffff:127.0.0.1]:1", "127.0.0.1:1", true},
+		{"[::1]:1", "127.0.0.1:1", false},
+		{"[fe80::1%2]:1", "[fe80::1%lo]:1", true},
+	} {
+		assert.Equal(t, c.want, sameEnd(end(c.local), end(c.peer)), "%s to %s", c.local, c.peer)
+	}
+	assert.False(t, sameEnd(netip.AddrPort{}, netip.AddrPort{}))
+}
