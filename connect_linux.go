@@ -3,9 +3,10 @@ package safedial
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,12 +19,13 @@ import (
 // connected or connecting. Where net binds LocalAddr after the hook, the hook
 // only sets options. NetDialer's guard binds LocalAddr itself, because nobody
 // could look at the socket after net connected it.
-func (g *guard) install(nd *net.Dialer) {
+func (g *guard) install(nd *net.Dialer) error {
 	nd.Control, nd.ControlContext = nil, g.hook
 	if g.alone && g.local != nil {
 		nd.LocalAddr = nil
 	}
 	g.connects = g.alone || g.local == nil
+	return g.portsReversed()
 }
 
 // hook is net.Dialer.ControlContext: the caller's hook, then the guard.
@@ -33,7 +35,7 @@ func (g *guard) hook(ctx context.Context, network, address string, c syscall.Raw
 			return err
 		}
 	}
-	if g.alone && g.local != nil && network != "tcp4" && network != "tcp6" {
+	if g.alone && g.local != nil && !strings.HasPrefix(network, g.local.Network()) {
 		return &net.AddrError{Err: "mismatched local address type", Addr: g.local.String()}
 	}
 	dest, ok := parseDestination(network, address)
@@ -45,7 +47,7 @@ func (g *guard) hook(ctx context.Context, network, address string, c syscall.Raw
 		if g.connects {
 			err = g.connect(int(fd), dest)
 		} else {
-			g.prepare(int(fd), dest, address)
+			err = g.prepare(int(fd), dest, address)
 		}
 	})
 	if ctrlErr != nil {
@@ -63,31 +65,47 @@ func (g *guard) connect(fd int, dest destination) error {
 	}
 	lent := false
 	if fixed {
-		err = unix.Connect(fd, dest.sockaddr(fd))
+		err = unix.Connect(fd, sockaddr(fd, dest.AddrPort, dest.v6))
 	} else {
-		lent, err = connectBeside(fd, dest, allowed)
+		lent, err = g.connectBeside(fd, dest, allowed)
 	}
 	switch err {
 	case nil, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
-		err = look(fd, dest)
-	default:
-		err = os.NewSyscallError("connect", err)
+		err = g.look(fd, dest, fixed)
 	}
 	if err == nil {
 		if lent {
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+			reclaimPort(fd)
 		}
 		return nil
 	}
-	if g.alone {
-		return err
+	if errno, ok := err.(unix.Errno); ok {
+		err = os.NewSyscallError("connect", errno)
 	}
-	noPort := unavailable(err)
-	if !fixed && (noPort || err == ErrSelfConnect) {
+	if g.alone || fixed {
+		return holdBack(err, fixed)
+	}
+	return g.consider(fd, dest, err)
+}
+
+// consider notes whether another attempt may do better than the one that failed
+// with err, and returns what to tell net.
+func (g *guard) consider(fd int, dest destination, err error) error {
+	if err == ErrSelfConnect && dest.udp {
+		if dup, dupErr := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); dupErr == nil {
+			g.hold(func() { _ = unix.Close(dup) })
+		}
+	}
+	if err == ErrSelfConnect || unavailable(err) || errors.Is(err, errStalePorts) {
 		localPorts.forget()
 		g.repeat(err)
 	}
-	if noPort {
+	return holdBack(err, true)
+}
+
+// holdBack keeps EADDRNOTAVAIL from net, if it shall.
+func holdBack(err error, hold bool) error {
+	if hold && unavailable(err) {
 		return held{err}
 	}
 	return err
@@ -96,80 +114,123 @@ func (g *guard) connect(fd int, dest destination) error {
 // choice returns the ports that the kernel may pick from as far as the caller is
 // concerned, or that the port is fixed because the socket has one.
 func (g *guard) choice(fd int, dest destination) (allowed PortRange, fixed bool, err error) {
-	allowed = everyPort
+	allowed = g.allowed(fd)
 	if g.control != nil {
 		local, err := sockname(fd)
 		if err != nil {
 			return PortRange{}, false, err
 		}
-		allowed, fixed = narrowed(fd), local.Port() != 0
+		fixed = local.Port() != 0
 	}
 	if g.local != nil {
 		if err := bind(fd, g.local, dest.v6); err != nil {
 			return PortRange{}, false, err
 		}
-		fixed = fixed || g.local.Port != 0
+		fixed = fixed || !g.portFree()
 	}
 	return allowed, fixed, nil
 }
 
+// allowed returns the ports that both LocalPorts and the caller's hook allow.
+func (g *guard) allowed(fd int) PortRange {
+	allowed := everyPort
+	if g.ports != (PortRange{}) {
+		allowed = g.ports
+	}
+	if g.control != nil {
+		allowed = allowed.intersect(narrowed(fd))
+	}
+	return allowed
+}
+
+// around returns the windows to connect from, and fails if LocalPorts leave none.
+func (g *guard) around(port uint16, allowed PortRange) ([]PortRange, error) {
+	found := windows(port, localPorts.get(), allowed)
+	if len(found) > 0 || g.ports == (PortRange{}) {
+		return found, nil
+	}
+	localPorts.forget()
+	system := localPorts.get()
+	if found = windows(port, system, allowed); len(found) > 0 {
+		return found, nil
+	}
+	return nil, fmt.Errorf("local ports %s: no port of the system's %s beside the destination's %d", g.ports, system, port)
+}
+
+// narrow is narrow(fd, window), whose failure matters only to LocalPorts.
+func (g *guard) narrow(fd int, window PortRange) (narrowed bool, err error) {
+	err = narrow(fd, window)
+	if err == nil || g.ports == (PortRange{}) {
+		return err == nil, nil
+	}
+	return false, fmt.Errorf("local ports %s, of the system's %s: %w: %w", g.ports, localPorts.get(), errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
+}
+
 // connectBeside connects from the first window around the destination's port
 // that has a free port. Where the kernel takes no window, or no port is left
-// beside the destination's, the look alone keeps the promise: there the socket
+// beside the destination's, the look alone keeps the promise: there a TCP socket
 // lends its port, by SO_REUSEADDR, to a server that binds it in the moment that
 // a self-connection lives.
-func connectBeside(fd int, dest destination, allowed PortRange) (lent bool, err error) {
-	sa := dest.sockaddr(fd)
-	system := localPorts.get()
-	around := windows(dest.Port(), system, allowed)
-	for _, window := range around {
-		if narrow(fd, window) != nil {
-			around = nil
+func (g *guard) connectBeside(fd int, dest destination, allowed PortRange) (lent bool, err error) {
+	sa := sockaddr(fd, dest.AddrPort, dest.v6)
+	around, err := g.around(dest.Port(), allowed)
+	if err != nil {
+		return false, err
+	}
+	for i, window := range around {
+		narrowed, err := g.narrow(fd, window)
+		if err != nil {
+			return false, err
+		}
+		if !narrowed {
 			break
 		}
-		if err = unix.Connect(fd, sa); err != unix.EADDRNOTAVAIL {
+		err = unix.Connect(fd, sa)
+		if i == len(around)-1 || err != errAddrNotAvailable && err != errTryAgain {
 			return false, err
 		}
 	}
-	if len(around) > 0 {
-		return false, err
-	}
-	if system.Contains(dest.Port()) {
+	if !dest.udp && localPorts.get().Contains(dest.Port()) {
 		lent = lendPort(fd)
 	}
 	return lent, unix.Connect(fd, sa)
 }
 
-// lendPort sets SO_REUSEADDR, and reports whether it was not set before.
-func lendPort(fd int) bool {
-	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
-	if err != nil || on != 0 {
-		return false
-	}
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) == nil
-}
+// errStalePorts is why a socket with a port outside LocalPorts is worth another
+// attempt: the local port range was another when it was last read.
+var errStalePorts = errors.New("the local port range has changed")
 
-// look refuses a socket that is connected to itself, or is about to be, and has
-// its close(2) send a reset, so that it leaves no TIME_WAIT. It fails where it
-// cannot tell.
-func look(fd int, dest destination) error {
-	local, err := sockname(fd)
-	if err == nil {
-		if local.Port() != dest.Port() {
-			return nil
-		}
-		var peer netip.AddrPort
-		peer, err = peername(fd)
-		if errors.Is(err, unix.ENOTCONN) {
-			// Still connecting, but the kernel has picked the port already.
-			peer, err = dest.AddrPort, nil
-		}
-		if err == nil && sameEnd(local, peer) {
-			err = ErrSelfConnect
-		}
-	}
+// look refuses a socket that is connected to itself, or is about to be, or has
+// a port that LocalPorts do not allow, and has its close(2) send a reset, so that
+// it leaves no TIME_WAIT. It fails where it cannot tell.
+func (g *guard) look(fd int, dest destination, fixed bool) error {
+	err := g.lookAt(fd, dest, fixed)
 	if err != nil {
 		resetOnClose(fd)
+	}
+	return err
+}
+
+func (g *guard) lookAt(fd int, dest destination, fixed bool) error {
+	local, err := sockname(fd)
+	if err != nil {
+		return err
+	}
+	if !fixed {
+		if err := g.checkPort(local.Port()); err != nil {
+			return fmt.Errorf("%w: %w", err, errStalePorts)
+		}
+	}
+	if local.Port() != dest.Port() {
+		return nil
+	}
+	peer, err := peername(fd)
+	if errors.Is(err, unix.ENOTCONN) {
+		// Still connecting, but the kernel has picked the port already.
+		peer, err = dest.AddrPort, nil
+	}
+	if err == nil && sameEnd(local, peer) {
+		return ErrSelfConnect
 	}
 	return err
 }
@@ -178,33 +239,47 @@ func look(fd int, dest destination) error {
 // picked by connect(2), from one window, and whoever closes it before it has
 // been looked at leaves nothing behind. That includes net, which discards the
 // self-connections that it sees by a plain close.
-func (g *guard) prepare(fd int, dest destination, address string) {
-	allowed, lingers := everyPort, false
+func (g *guard) prepare(fd int, dest destination, address string) error {
+	if !dest.udp {
+		g.prepareReset(fd)
+	}
+	if !g.portFree() {
+		return nil
+	}
+	if g.ports != (PortRange{}) {
+		// net connects, so that a stale range would show only after that.
+		localPorts.forget()
+	}
+	around, err := g.around(dest.Port(), g.allowed(fd))
+	if err != nil {
+		return err
+	}
+	if !dest.udp {
+		bindAddressOnly(fd)
+	}
+	if len(around) > 0 {
+		_, err = g.narrow(fd, g.nextWindow(address, around))
+	}
+	return err
+}
+
+// prepareReset has a close reset the connection, unless the caller's hook has
+// said how it shall close.
+func (g *guard) prepareReset(fd int) {
 	if g.control != nil {
-		on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LINGER)
-		allowed, lingers = narrowed(fd), err == nil && on != 0
+		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || on != 0 {
+			return
+		}
 	}
-	if !lingers {
-		resetOnClose(fd)
-		g.lingers.Store(true)
-	}
-	if g.local.Port != 0 {
-		return
-	}
-	bindAddressOnly(fd)
-	if window := g.nextWindow(address, windows(dest.Port(), localPorts.get(), allowed)); window != (PortRange{}) {
-		_ = narrow(fd, window)
-	}
+	resetOnClose(fd)
+	g.lingers.Store(true)
 }
 
 // nextWindow picks one of the windows for an address, not the same twice in a
 // row if there are two.
 func (g *guard) nextWindow(address string, windows []PortRange) PortRange {
-	if len(windows) == 0 {
-		return PortRange{}
-	}
-	g.lastMu.Lock()
-	defer g.lastMu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	window := windows[0]
 	if len(windows) > 1 && window == g.last[address] {
 		window = windows[1]
@@ -214,42 +289,4 @@ func (g *guard) nextWindow(address string, windows []PortRange) PortRange {
 	}
 	g.last[address] = window
 	return window
-}
-
-// bind binds the socket to local as net does, but leaves the port to connect(2)
-// if it is 0.
-func bind(fd int, local *net.TCPAddr, v6 bool) error {
-	if local.Port == 0 {
-		bindAddressOnly(fd)
-	}
-	addr := local.AddrPort().Addr().Unmap()
-	var sa unix.Sockaddr
-	switch {
-	case v6 && addr.Is6():
-		sa = &unix.SockaddrInet6{Port: local.Port, ZoneId: zoneID(fd, addr.Zone()), Addr: addr.As16()}
-	case !v6 && addr.Is4():
-		sa = &unix.SockaddrInet4{Port: local.Port, Addr: addr.As4()}
-	case v6 && isWildcard(addr):
-		sa = &unix.SockaddrInet6{Port: local.Port}
-	case isWildcard(addr):
-		sa = &unix.SockaddrInet4{Port: local.Port}
-	default:
-		return &net.AddrError{Err: "no suitable address found", Addr: local.String()}
-	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sa))
-}
-
-func isWildcard(addr netip.Addr) bool { return !addr.IsValid() || addr.IsUnspecified() }
-
-// bindAddressOnly has bind(2) with port 0 take no port (Linux 4.2); connect(2)
-// then picks one that is free for its 4-tuple. Where the kernel refuses, bind(2)
-// picks, as it does for net.Dialer.
-func bindAddressOnly(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-}
-
-// resetOnClose has close(2) send a reset instead of going through TIME_WAIT.
-// Nothing is left to do where it fails.
-func resetOnClose(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 }

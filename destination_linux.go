@@ -1,7 +1,9 @@
 package safedial
 
 import (
+	"net"
 	"net/netip"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -10,18 +12,18 @@ import (
 // A destination is where net is about to connect a socket.
 type destination struct {
 	netip.AddrPort // the unspecified address: the local system
-	v6             bool
+	v6, udp        bool
 }
 
 // parseDestination reads what net calls a hook with. It is false for networks
 // that the guard does not serve, and for addresses that net is about to refuse.
 func parseDestination(network, address string) (destination, bool) {
-	if network != "tcp4" && network != "tcp6" {
+	if !isTCP(network) && !isUDP(network) {
 		return destination{}, false
 	}
-	v6 := network == "tcp6"
+	v6 := network[len(network)-1] == '6'
 	if len(address) > 0 && address[0] == ':' {
-		// A TCPAddr without an IP, as net makes of a host that is empty.
+		// An address without an IP, as net makes of a host that is empty.
 		address = "0.0.0.0" + address
 	}
 	ap, err := netip.ParseAddrPort(address)
@@ -35,15 +37,15 @@ func parseDestination(network, address string) (destination, bool) {
 	if !v6 && !addr.Is4() {
 		return destination{}, false
 	}
-	return destination{AddrPort: netip.AddrPortFrom(addr, ap.Port()), v6: v6}, true
+	return destination{AddrPort: netip.AddrPortFrom(addr, ap.Port()), v6: v6, udp: isUDP(network)}, true
 }
 
-// sockaddr returns the destination for connect(2) on fd.
-func (d destination) sockaddr(fd int) unix.Sockaddr {
-	if d.v6 {
-		return &unix.SockaddrInet6{Port: int(d.Port()), ZoneId: zoneID(fd, d.Addr().Zone()), Addr: d.Addr().As16()}
+// sockaddr returns the address in the form that a socket of its family takes.
+func sockaddr(fd int, ap netip.AddrPort, v6 bool) unix.Sockaddr {
+	if v6 {
+		return &unix.SockaddrInet6{Port: int(ap.Port()), ZoneId: zoneID(fd, ap.Addr().Zone()), Addr: ap.Addr().As16()}
 	}
-	return &unix.SockaddrInet4{Port: int(d.Port()), Addr: d.Addr().As4()}
+	return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
 }
 
 // zoneID returns the index of the interface that zone names, or the number that
@@ -58,4 +60,24 @@ func zoneID(fd int, zone string) uint32 {
 	}
 	index, _ := strconv.ParseUint(zone, 10, 32)
 	return uint32(index)
+}
+
+// bind binds the socket to local as net does, but leaves the port to connect(2)
+// if it is 0.
+func bind(fd int, local net.Addr, v6 bool) error {
+	ap := addrPort(local)
+	if ap.Port() == 0 {
+		bindAddressOnly(fd)
+	}
+	addr := ap.Addr().Unmap()
+	switch {
+	case !addr.IsValid() || addr.IsUnspecified():
+		addr = netip.IPv4Unspecified()
+		if v6 {
+			addr = netip.IPv6Unspecified()
+		}
+	case addr.Is4() == v6:
+		return &net.AddrError{Err: "no suitable address found", Addr: local.String()}
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(fd, netip.AddrPortFrom(addr, ap.Port()), v6)))
 }

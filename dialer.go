@@ -118,6 +118,18 @@ type Dialer struct {
 	// Deadline. It may be called concurrently by concurrent dials.
 	OnRetry func(ctx context.Context, r Retry)
 
+	// LocalPorts narrows the kernel's choice of local port, for TCP and UDP: to keep
+	// clear of a port that this program serves, or to match a rule of a firewall.
+	// The kernel picks from it, from the local port range, and beside the
+	// destination's port. Zero means no narrowing. A port that LocalAddr or Control
+	// names is not the kernel's choice and may lie anywhere.
+	//
+	// It needs Linux 6.3, for Multipath TCP 6.8. Elsewhere, and where a sandbox
+	// refuses IP_LOCAL_PORT_RANGE, a dial fails before it connects, with an error
+	// that matches [errors.ErrUnsupported]. It also fails if LocalPorts have no port
+	// in the local port range but the destination's, or Low is above High.
+	LocalPorts PortRange
+
 	mptcp mptcpUse
 }
 
@@ -191,9 +203,11 @@ func (d *Dialer) settings() *net.Dialer {
 // and no more: there is no place to check its result.
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
-	local, _ := d.LocalAddr.(*net.TCPAddr)
-	g := &guard{control: d.callersControl(), local: local, alone: true}
-	g.install(nd)
+	g := d.newGuard(d.LocalAddr)
+	g.alone = true
+	if err := g.install(nd); err != nil {
+		nd.ControlContext = func(context.Context, string, string, syscall.RawConn) error { return err }
+	}
 	return nd
 }
 
@@ -214,8 +228,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // The context must not be nil. It bounds the whole dial; its end does not touch
 // a connection that has been returned.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	local, _ := d.LocalAddr.(*net.TCPAddr)
-	return d.dial(ctx, network, address, local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
+	return d.dial(ctx, network, address, d.LocalAddr, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
 		return nd.DialContext(ctx, network, address)
 	})
 }
@@ -227,39 +240,63 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // (https://go.dev/issue/81620); such a dial reports to [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
 	remote := net.TCPAddrFromAddrPort(raddr)
-	if laddr == (netip.AddrPort{}) && fits(network, raddr.Addr()) {
-		anywhere := *d
-		anywhere.LocalAddr = nil
-		conn, err := anywhere.DialContext(ctx, network, remote.String())
-		return asTCP(conn), err
+	if laddr == (netip.AddrPort{}) && fits("tcp", network, raddr.Addr()) {
+		return as[*net.TCPConn](d.dialFromNowhere(ctx, network, remote.String()))
 	}
 	local := net.TCPAddrFromAddrPort(laddr)
-	conn, err := d.dial(ctx, network, remote.String(), local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
+	return as[*net.TCPConn](d.dial(ctx, network, remote.String(), local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
 		conn, err := nd.DialTCP(ctx, network, laddr, raddr)
 		if err != nil {
 			return nil, err
 		}
 		return conn, nil
-	})
-	return asTCP(conn), err
+	}))
+}
+
+// DialUDP is to UDP what DialTCP is to TCP.
+func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
+	remote := net.UDPAddrFromAddrPort(raddr)
+	if laddr == (netip.AddrPort{}) && fits("udp", network, raddr.Addr()) {
+		return as[*net.UDPConn](d.dialFromNowhere(ctx, network, remote.String()))
+	}
+	local := net.UDPAddrFromAddrPort(laddr)
+	return as[*net.UDPConn](d.dial(ctx, network, remote.String(), local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
+		conn, err := nd.DialUDP(ctx, network, laddr, raddr)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
+	}))
+}
+
+// dialFromNowhere dials without a LocalAddr. Of net.Dialer's methods only
+// DialContext can leave a socket unbound.
+func (d *Dialer) dialFromNowhere(ctx context.Context, network, address string) (net.Conn, error) {
+	unbound := *d
+	unbound.LocalAddr = nil
+	return unbound.DialContext(ctx, network, address)
 }
 
 // fits reports whether net.Dialer.DialContext takes addr on network as
-// net.Dialer.DialTCP does. What does not fit, DialTCP refuses in its own words.
-func fits(network string, addr netip.Addr) bool {
+// net.Dialer.DialTCP or DialUDP does. What does not fit, these refuse in their
+// own words.
+func fits(protocol, network string, addr netip.Addr) bool {
 	addr = addr.Unmap()
-	return network == "tcp" || network == "tcp4" && !addr.Is6() || network == "tcp6" && !addr.Is4()
+	switch network {
+	case protocol:
+		return true
+	case protocol + "4":
+		return !addr.Is6()
+	case protocol + "6":
+		return !addr.Is4()
+	}
+	return false
 }
 
-// asTCP returns nil for a nil conn.
-func asTCP(conn net.Conn) *net.TCPConn {
-	tcp, _ := conn.(*net.TCPConn)
-	return tcp
-}
-
-// DialUDP is [net.Dialer.DialUDP] with the same settings.
-func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
-	return d.settings().DialUDP(ctx, network, laddr, raddr)
+// as returns conn as what it is, and nil for nil.
+func as[C net.Conn](conn net.Conn, err error) (C, error) {
+	c, _ := conn.(C)
+	return c, err
 }
 
 // DialIP is [net.Dialer.DialIP] with the same settings.

@@ -7,4 +7,8 @@ import "syscall"
 // connRefused is every error that a refused connection is known by.
 var connRefused = []error{syscall.ECONNREFUSED}
 
-var errAddrNotAvailable error = syscall.EADDRNOTAVAIL
+var (
+	errAddrNotAvailable error = syscall.EADDRNOTAVAIL
+	errAddrInUse        error = syscall.EADDRINUSE
+	errTryAgain         error = syscall.EAGAIN
+)

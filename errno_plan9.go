@@ -6,5 +6,9 @@ import "syscall"
 // texts instead of numbers; this is the one that its TCP writes.
 var connRefused = []error{syscall.NewError("connection refused")}
 
-// errAddrNotAvailable never comes: Plan 9 has no such error.
-var errAddrNotAvailable = syscall.NewError("address not available")
+// Plan 9 has none of these errors; they never come.
+var (
+	errAddrNotAvailable = syscall.NewError("address not available")
+	errAddrInUse        = syscall.NewError("address in use")
+	errTryAgain         = syscall.NewError("try again")
+)

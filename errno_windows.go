@@ -10,4 +10,8 @@ import (
 // own and the portable one, which package syscall invents on Windows.
 var connRefused = []error{windows.WSAECONNREFUSED, syscall.ECONNREFUSED}
 
-var errAddrNotAvailable error = windows.WSAEADDRNOTAVAIL
+var (
+	errAddrNotAvailable error = windows.WSAEADDRNOTAVAIL
+	errAddrInUse        error = windows.WSAEADDRINUSE
+	errTryAgain         error = windows.WSAEWOULDBLOCK
+)

@@ -360,7 +360,7 @@ func TestStaleRange(t *testing.T) {
 			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
 				setLocalPorts(t, real)
 				for range 10 {
-					localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(stale.High)<<16 | uint64(stale.Low))
+					remember(stale)
 					conn, err := Dial("tcp", "127.0.0.1:40000")
 					require.Nil(t, conn, "%v taken for %v", real, stale)
 					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
@@ -369,6 +369,11 @@ func TestStaleRange(t *testing.T) {
 			}
 		}
 	})
+}
+
+// remember has the library take r for the local port range, for up to a second.
+func remember(r PortRange) {
+	localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(r.High)<<16 | uint64(r.Low))
 }
 
 // TestLeavesNothing dials in all ways to fail, and counts what is left.

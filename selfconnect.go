@@ -106,14 +106,3 @@ func sameEnd(local, peer netip.AddrPort) bool {
 	}
 	return local.Addr().Unmap().WithZone("") == peer.Addr().Unmap().WithZone("")
 }
-
-// unavailable reports whether err is the one that connect gives when it finds
-// no local port, spurious or not. bind(2) has the same errno for an address
-// that is not this machine's, which no second try can mend.
-func unavailable(err error) bool {
-	var call *os.SyscallError
-	if !errors.As(err, &call) {
-		return false
-	}
-	return (call.Syscall == "connect" || call.Syscall == "connectex") && call.Err == errAddrNotAvailable
-}

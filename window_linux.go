@@ -1,10 +1,6 @@
 package safedial
 
-import (
-	"math/rand/v2"
-
-	"golang.org/x/sys/unix"
-)
+import "math/rand/v2"
 
 // windows returns the two parts of allowed around port, without those that hold
 // no port of system, and the one to try first in front: at random, by how many
@@ -33,26 +29,4 @@ func windows(port uint16, system, allowed PortRange) []PortRange {
 		return []PortRange{below, above}
 	}
 	return []PortRange{above, below}
-}
-
-// narrow has the kernel pick the socket's local port from r. It takes Linux 6.3,
-// for an MPTCP socket 6.8. From 6.8 on it also makes connect(2) search one port
-// after the other instead of one parity first, which is what keeps the cost of
-// a dial flat as local ports run out.
-func narrow(fd int, r PortRange) error {
-	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, int(uint32(r.High)<<16|uint32(r.Low)))
-}
-
-// narrowed returns the range that the caller's hook set, each end that it left
-// open at its widest.
-func narrowed(fd int) PortRange {
-	value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-	if err != nil {
-		return everyPort
-	}
-	r := PortRange{Low: uint16(value), High: uint16(uint32(value) >> 16)}
-	if r.High == 0 {
-		r.High = everyPort.High
-	}
-	return r
 }
