@@ -3,6 +3,7 @@ package safedial
 import (
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,28 +13,58 @@ import (
 
 const greeting = "a real peer\n"
 
-// serve listens on address, greets whoever connects, then echoes, until the test
-// ends or the listener is closed.
-func serve(t *testing.T, network, address string) net.Listener {
+// A server greets whoever connects, then echoes.
+type server struct {
+	net.Listener
+	group  sync.WaitGroup
+	mu     sync.Mutex
+	conns  []net.Conn
+	closed bool
+}
+
+// serve starts a server that the test ends with.
+func serve(t *testing.T, network, address string) *server {
 	t.Helper()
 	l, err := net.Listen(network, address)
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if _, err := io.WriteString(conn, greeting); err == nil {
-					_, _ = io.Copy(conn, conn)
-				}
-			}()
+	s := &server{Listener: l}
+	t.Cleanup(func() { s.Close() })
+	s.group.Go(s.accept)
+	return s
+}
+
+func (s *server) accept() {
+	for {
+		conn, err := s.Accept()
+		if err != nil {
+			return
 		}
-	}()
-	return l
+		s.mu.Lock()
+		if s.conns = append(s.conns, conn); s.closed {
+			hangUp(conn)
+		}
+		s.mu.Unlock()
+		s.group.Go(func() {
+			defer conn.Close()
+			if _, err := io.WriteString(conn, greeting); err == nil {
+				_, _ = io.Copy(conn, conn)
+			}
+		})
+	}
+}
+
+// Close returns when the server has closed every connection: until then each
+// keeps the port from another server.
+func (s *server) Close() error {
+	err := s.Listener.Close()
+	s.mu.Lock()
+	s.closed = true
+	for _, conn := range s.conns {
+		hangUp(conn)
+	}
+	s.mu.Unlock()
+	s.group.Wait()
+	return err
 }
 
 // assertReal asserts that conn leads to a server of serve, and closes it so that
