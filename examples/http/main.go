@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/safedial/safedial"
@@ -88,7 +89,12 @@ func start(config *tls.Config) (*http.Server, error) {
 
 func get(client *http.Client, url string, out io.Writer) error {
 	fmt.Fprintln(out, "GET", url)
-	tell := func(format string, args ...any) { fmt.Fprintf(out, "  "+format+"\n", args...) }
+	var mu sync.Mutex // net dials two addresses at a time
+	tell := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(out, "  "+format+"\n", args...)
+	}
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 		DNSStart:     func(i httptrace.DNSStartInfo) { tell("look %s up", i.Host) },
 		DNSDone:      func(i httptrace.DNSDoneInfo) { tell("found %v, error %v", i.Addrs, i.Err) },
