@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // portDials are the ways to dial that LocalPorts hold for.
@@ -39,7 +41,7 @@ var portDials = map[string]func(d *Dialer, network string, remote netip.AddrPort
 }
 
 func TestLocalPorts(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct{ ports, want PortRange }{
 			{PortRange{40050, 40052}, PortRange{40050, 40052}},
@@ -76,7 +78,7 @@ func TestLocalPorts(t *testing.T) {
 // TestLocalPortsImpossible dials with ports that the kernel cannot keep to: no
 // socket may connect, from whatever port.
 func TestLocalPortsImpossible(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct {
 			ports PortRange
@@ -98,9 +100,9 @@ func TestLocalPortsImpossible(t *testing.T) {
 
 // TestLocalPortsUnsupported is the same on a kernel before 6.3.
 func TestLocalPortsUnsupported(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40099})
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		neverConnects(t, PortRange{40050, 40060}, func(err error) {
 			assert.ErrorIs(t, err, errors.ErrUnsupported)
 			assert.ErrorIs(t, err, unix.ENOPROTOOPT)
@@ -144,7 +146,7 @@ func syscallConn(t *testing.T, c any, f func(fd int)) error {
 // TestLocalPortsOfAnotherRange dials while the remembered local port range is
 // another than the real one, so that the kernel ignores the window.
 func TestLocalPortsOfAnotherRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40010")
 		setLocalPorts(t, PortRange{40000, 40099})
 		ports := PortRange{50000, 50010}
@@ -161,7 +163,7 @@ func TestLocalPortsOfAnotherRange(t *testing.T) {
 
 // TestLocalPortsAreForTheKernel: a port that is named is not the kernel's choice.
 func TestLocalPortsAreForTheKernel(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		l := serve(t, "tcp", "127.0.0.1:40010")
 		for name, d := range map[string]Dialer{
 			"LocalAddr": {LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9999}},

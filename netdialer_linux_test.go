@@ -8,25 +8,27 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // TestNetDialerTLSSelf dials in a range of one port: what comes of it is a refusal,
 // not a handshake with oneself.
 func TestNetDialerTLSSelf(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		var d Dialer
 		_, err := tls.DialWithDialer(d.NetDialer(), "tcp", "127.0.0.1:40000", &tls.Config{ServerName: "localhost"})
 		assert.ErrorIs(t, err, ErrSelfConnect)
 		assert.ErrorIs(t, err, syscall.ECONNREFUSED)
-		requireFree(t, onlyPort)
+		nstest.RequireFree(t, onlyPort)
 	})
 }
 
 // TestNetDialerLocalAddr: the address moves into the guard, which binds it, and
 // refuses what net would refuse.
 func TestNetDialerLocalAddr(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		l := serve(t, "tcp", "127.0.0.1:40000")
 		serve(t, "tcp", "[::1]:40000")
 		ip := func(s string, port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP(s), Port: port} }
@@ -35,7 +37,7 @@ func TestNetDialerLocalAddr(t *testing.T) {
 			address string
 			from    string
 		}{
-			"address":              {ip(ownAddress, 0), "127.0.0.1:40000", ownAddress},
+			"address":              {ip(nstest.OwnAddress, 0), "127.0.0.1:40000", nstest.OwnAddress},
 			"address and port":     {ip("127.0.0.1", 9999), "127.0.0.1:40000", "127.0.0.1"},
 			"port":                 {&net.TCPAddr{Port: 9999}, "127.0.0.1:40000", "127.0.0.1"},
 			"IPv6":                 {ip("::1", 0), "[::1]:40000", "::1"},
@@ -88,7 +90,7 @@ func TestNetDialerLocalAddr(t *testing.T) {
 // TestIsSelfConnectOfTLS looks through tls.Conn at a socket that net connected to
 // itself.
 func TestIsSelfConnectOfTLS(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: onlyPort}
 		conn, err := net.DialTCP("tcp", here, here)
 		require.NoError(t, err)

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 func TestParseLocalPortRange(t *testing.T) {
@@ -55,9 +57,9 @@ func TestParseReservedPorts(t *testing.T) {
 
 // TestSysctls reads what the test has written into a namespace of its own.
 func TestSysctls(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40010})
-		sysctl(t, reservedPortsFile, "8080,40003-40004")
+		nstest.Sysctl(t, reservedPortsFile, "8080,40003-40004")
 
 		got, err := LocalPortRange()
 		require.NoError(t, err)
@@ -73,7 +75,7 @@ func TestSysctls(t *testing.T) {
 			assert.Equal(t, want, got, "port %d", port)
 		}
 
-		sysctl(t, reservedPortsFile, "\n")
+		nstest.Sysctl(t, reservedPortsFile, "\n")
 		reserved, err = ReservedPorts()
 		require.NoError(t, err)
 		assert.Equal(t, []PortRange{}, reserved)
@@ -82,7 +84,7 @@ func TestSysctls(t *testing.T) {
 
 // TestLocalPortRangeOfThread has one thread in another network namespace.
 func TestLocalPortRangeOfThread(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40010})
 		inner := make(chan PortRange)
 		go func() {
@@ -105,7 +107,7 @@ func TestLocalPortRangeOfThread(t *testing.T) {
 }
 
 func TestPortRangeCache(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		var cache portRangeCache
 		first, second := PortRange{40000, 40010}, PortRange{50000, 50010}
 		setLocalPorts(t, first)

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 const onlyPort = 40000
@@ -24,7 +26,7 @@ const onlyPort = 40000
 // TestSelfConnectRetries dials in a range of one port, where only the look can
 // find the self-connection, and every attempt ends in one.
 func TestSelfConnectRetries(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 1: 1, 5: 5} {
 			t.Run(fmt.Sprint(maxRetries), func(t *testing.T) {
@@ -49,7 +51,7 @@ func TestSelfConnectRetries(t *testing.T) {
 				addrs, err := net.DefaultResolver.LookupIPAddr(t.Context(), "localhost")
 				require.NoError(t, err)
 				assert.EqualValues(t, (1+want)*len(addrs), sockets.Load(), "sockets for %v", addrs)
-				requireFree(t, onlyPort)
+				nstest.RequireFree(t, onlyPort)
 			})
 		}
 	})
@@ -58,7 +60,7 @@ func TestSelfConnectRetries(t *testing.T) {
 // TestSelfConnectError has the error that net.Dialer would give for a refusal,
 // but for the cause.
 func TestSelfConnectError(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: onlyPort}
 		for name, c := range map[string]struct {
@@ -87,7 +89,7 @@ func TestSelfConnectError(t *testing.T) {
 
 // TestFixedPortIsNotRetried: it would be the same port again.
 func TestFixedPortIsNotRetried(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		for _, local := range localCases {
 			if !local.fixed {
 				continue
@@ -103,7 +105,7 @@ func TestFixedPortIsNotRetried(t *testing.T) {
 
 // TestExhausted dials while every local port is taken.
 func TestExhausted(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40004})
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
@@ -132,7 +134,7 @@ func TestExhausted(t *testing.T) {
 // TestExhaustedFromAddress is the same where net connects: it tries three sockets
 // by itself, and these count.
 func TestExhaustedFromAddress(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40004})
 		for maxRetries, want := range map[int]int{-1: 3, 0: 3, 5: 6} {
@@ -151,7 +153,7 @@ func TestExhaustedFromAddress(t *testing.T) {
 
 // TestForeignLocalAddrIsNotRetried: EADDRNOTAVAIL of bind(2) is not spurious.
 func TestForeignLocalAddrIsNotRetried(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		for _, port := range []int{0, 9999} {
 			d := Dialer{
 				LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: port},
@@ -168,7 +170,7 @@ func TestForeignLocalAddrIsNotRetried(t *testing.T) {
 
 // TestFreedPortIsUsed frees a port between two attempts.
 func TestFreedPortIsUsed(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		serve(t, "tcp", "[::1]:40001")
 		for name, c := range map[string]struct {
@@ -201,7 +203,7 @@ func TestFreedPortIsUsed(t *testing.T) {
 
 // TestPauseIsBounded ends a dial that has a thousand retries to go.
 func TestPauseIsBounded(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40003})
 		const enough = 100 * time.Millisecond
@@ -249,7 +251,7 @@ func TestPauseIsBounded(t *testing.T) {
 
 // TestCancelBetweenAttempts cancels in OnRetry: no attempt follows.
 func TestCancelBetweenAttempts(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		ctx, cancel := context.WithCancel(t.Context())
 		sockets := 0
@@ -268,7 +270,7 @@ func TestCancelBetweenAttempts(t *testing.T) {
 // TestOnePortServesEachDestination: a port that bind(2) does not take serves one
 // connection to each destination.
 func TestOnePortServesEachDestination(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		const ports = 20
 		setLocalPorts(t, PortRange{40001, 40000 + ports})
 		here := netip.MustParseAddr("127.0.0.1")
@@ -308,7 +310,7 @@ func TestOnePortServesEachDestination(t *testing.T) {
 // TestCallersPortRange has the caller's hook narrow the choice; the guard narrows
 // it further, and never widens it.
 func TestCallersPortRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct {
 			set  PortRange
@@ -355,7 +357,7 @@ func (r PortRange) orOpen() PortRange {
 // TestStaleRange dials while the remembered local port range is another than the
 // real one: that may cost a retry, and nothing else.
 func TestStaleRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		for _, real := range []PortRange{{40000, 40000}, {40000, 40001}, {39999, 40000}, {39999, 40001}, {50000, 50003}} {
 			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
 				setLocalPorts(t, real)
@@ -364,7 +366,7 @@ func TestStaleRange(t *testing.T) {
 					conn, err := Dial("tcp", "127.0.0.1:40000")
 					require.Nil(t, conn, "%v taken for %v", real, stale)
 					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
-					requireFree(t, 40000)
+					nstest.RequireFree(t, 40000)
 				}
 			}
 		}
@@ -378,7 +380,7 @@ func remember(r PortRange) {
 
 // TestLeavesNothing dials in all ways to fail, and counts what is left.
 func TestLeavesNothing(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		silence(t, 9000)
 		setLocalPorts(t, PortRange{40001, 40002})
@@ -450,9 +452,9 @@ func openDescriptors(t *testing.T) int {
 // TestUnverifiedIsNotReturned: where the kernel does not tell the ends of a
 // socket, the dial fails, for the socket may be connected to itself.
 func TestUnverifiedIsNotReturned(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
-		failSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
+		nstest.FailSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
 		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
 			d := Dialer{LocalAddr: local}
 			conn, err := d.Dial("tcp", "127.0.0.1:40000")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // A destinationCase is a way to name a port of this machine.
@@ -36,7 +38,7 @@ var destinationCases = []destinationCase{
 	{"tcp6", "::", "::1"},
 	{"tcp", "localhost", "127.0.0.1"},
 	{"tcp4", "localhost", "127.0.0.1"},
-	{"tcp", ownAddress, ownAddress},
+	{"tcp", nstest.OwnAddress, nstest.OwnAddress},
 }
 
 // A localCase is a way to have the local port picked.
@@ -146,21 +148,21 @@ func (c destinationCase) address(port uint16) string {
 // in which a socket could connect to itself, with local port ranges of one to
 // four ports, and the destination's port at each place in them and beside them.
 func TestNeverSelfConnects(t *testing.T) {
-	inNamespace(t, func(t *testing.T) { dialEverything(t, true) })
+	nstest.Run(t, func(t *testing.T) { dialEverything(t, true) })
 }
 
 // TestNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestNeverSelfConnectsWithoutPortRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialEverything(t, false)
 	})
 }
 
 // TestNeverSelfConnectsWithoutOptions is the same on a kernel before 4.2.
 func TestNeverSelfConnectsWithoutOptions(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE, unix.IP_BIND_ADDRESS_NO_PORT)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE, unix.IP_BIND_ADDRESS_NO_PORT)
 		dialEverything(t, false)
 	})
 }
@@ -187,7 +189,7 @@ func dialEverything(t *testing.T, portRange bool) {
 					}
 				}
 			}
-			require.Empty(t, socketsOn(t, port), "left behind on port %d of %s", port, system)
+			require.Empty(t, nstest.SocketsOn(t, port), "left behind on port %d of %s", port, system)
 		}
 	}
 	t.Logf("%d configurations", configurations)
@@ -238,7 +240,7 @@ func (c configuration) dialDead(t *testing.T) {
 		} else if c.portRange {
 			require.NotErrorIs(t, err, ErrSelfConnect, "%s: the kernel picked the port although it was told not to", c)
 		}
-		requireFree(t, c.port, "%s", c)
+		nstest.RequireFree(t, c.port, "%s", c)
 	}
 }
 

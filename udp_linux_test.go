@@ -11,19 +11,21 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 const manyDials = 100_000
 
 // TestUDPNeverSelfConnects dials a port that nobody has, of a range of twenty.
 func TestUDPNeverSelfConnects(t *testing.T) {
-	inNamespace(t, func(t *testing.T) { dialUDP(t, true) })
+	nstest.Run(t, func(t *testing.T) { dialUDP(t, true) })
 }
 
 // TestUDPNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPNeverSelfConnectsWithoutPortRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialUDP(t, false)
 	})
 }
@@ -65,13 +67,13 @@ func dialUDP(t *testing.T, portRange bool) {
 // TestUDPConfigurations goes through the ways to dial UDP, with port ranges of one
 // to four ports.
 func TestUDPConfigurations(t *testing.T) {
-	inNamespace(t, dialEveryUDP)
+	nstest.Run(t, dialEveryUDP)
 }
 
 // TestUDPConfigurationsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPConfigurationsWithoutPortRange(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+	nstest.Run(t, func(t *testing.T) {
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialEveryUDP(t)
 	})
 }
@@ -138,7 +140,7 @@ func dialEveryUDP(t *testing.T) {
 // TestUDPRetries is in a range of one port: while the first socket is on hold the
 // others find no port, and all are gone in the end.
 func TestUDPRetries(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		descriptors := openDescriptors(t)
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
@@ -161,7 +163,7 @@ func TestUDPRetries(t *testing.T) {
 
 // TestUDPTakesTheOtherWindow has free ports on one side of the destination only.
 func TestUDPTakesTheOtherWindow(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		setLocalPorts(t, PortRange{40000, 40004})
 		for _, free := range []int{40000, 40004} {
 			var taken []net.PacketConn

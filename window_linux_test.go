@@ -6,6 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // TestWindows goes through every port, system range and allowed range of a small
@@ -87,7 +89,7 @@ func TestWindowsAreWeighed(t *testing.T) {
 // TestKernelClamps holds clamp to the kernel: it asks for windows that reach over
 // the ends of the system's range, and lies beside it.
 func TestKernelClamps(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
 		system := PortRange{40000, 40003}
 		setLocalPorts(t, system)
 		serve(t, "tcp", "127.0.0.1:9000")
@@ -115,7 +117,7 @@ func connectAll(t *testing.T, window PortRange) PortRange {
 		defer unix.Close(fd)
 		resetOnClose(fd)
 		if err := narrow(fd, window); err != nil {
-			refused(t, "no IP_LOCAL_PORT_RANGE: "+err.Error())
+			nstest.Refused(t, "no IP_LOCAL_PORT_RANGE: "+err.Error())
 		}
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
 			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)

@@ -1,0 +1,211 @@
+// Package nstest runs tests in a user and a network namespace of their own, where
+// the local port range can be as narrow as a test wants, and simulates kernels
+// that lack a feature.
+package nstest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// namespaceEnv names, in the re-executed test binary, the test to run.
+	namespaceEnv = "SAFEDIAL_NAMESPACE_TEST"
+	// requireEnv turns the skip, where namespaces are Refused, into a failure.
+	requireEnv = "SAFEDIAL_REQUIRE_NETNS"
+
+	// OwnAddress is an address of the namespace that is not a loopback one.
+	OwnAddress = "10.77.0.1"
+)
+
+// Run runs body in a child process with a user and a network namespace
+// of its own, where the local port range can be as narrow as the test wants.
+func Run(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(namespaceEnv) == t.Name() {
+		raiseLoopback(t)
+		body(t)
+		return
+	}
+	args := []string{"-test.run=^" + regexp.QuoteMeta(t.Name()) + "$", "-test.v", "-test.count=1"}
+	if deadline, ok := t.Deadline(); ok {
+		args = append(args, "-test.timeout="+time.Until(deadline).String())
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	output := new(strings.Builder)
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		Refused(t, fmt.Sprintf("no namespace of its own for the test: %v", err))
+	}
+	err := cmd.Wait()
+	require.NoError(t, err, "in the namespace:\n%s", output)
+	if strings.Contains(output.String(), "--- SKIP: "+t.Name()+" ") {
+		t.Skip(output)
+	}
+	require.Contains(t, output.String(), "--- PASS: "+t.Name()+" ", "the test did not run in the namespace")
+	t.Log(output)
+}
+
+// Refused skips the test because the platform refuses what it needs.
+func Refused(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv(requireEnv) == "1" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// raiseLoopback brings lo up, with a second address.
+func raiseLoopback(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+
+	lo, err := unix.NewIfreq("lo")
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, lo))
+	lo.SetUint16(lo.Uint16() | unix.IFF_UP)
+	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
+
+	alias, err := unix.NewIfreq("lo:1")
+	require.NoError(t, err)
+	require.NoError(t, alias.SetInet4Addr(net.ParseIP(OwnAddress).To4()))
+	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFADDR, alias))
+}
+
+// SetLocalPorts sets the namespace's local port range, low to high.
+func SetLocalPorts(t *testing.T, low, high uint16) {
+	t.Helper()
+	Sysctl(t, "/proc/sys/net/ipv4/ip_local_port_range", fmt.Sprintf("%d %d", low, high))
+}
+
+// Sysctl writes value to a file of /proc/sys.
+func Sysctl(t *testing.T, file, value string) {
+	t.Helper()
+	err := os.WriteFile(file, []byte(value), 0)
+	if os.IsPermission(err) || err != nil && strings.Contains(err.Error(), "read-only") {
+		Refused(t, err.Error())
+	}
+	require.NoError(t, err)
+}
+
+// WithoutOptions has setsockopt(SOL_IP, …) of the options fail in this process
+// from now on as it does on a kernel that lacks them, by a seccomp filter.
+func WithoutOptions(t *testing.T, options ...uint32) {
+	t.Helper()
+	n := uint8(len(options))
+	filter := []unix.SockFilter{
+		load(seccompNumber), unless(unix.SYS_SETSOCKOPT, 2*n+3),
+		load(seccompArg(1)), unless(unix.SOL_IP, 2*n+1),
+		load(seccompArg(2)),
+	}
+	for _, option := range options {
+		filter = append(filter, unless(option, 1), answer(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOPROTOOPT)))
+	}
+	install(t, append(filter, answer(unix.SECCOMP_RET_ALLOW)))
+
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	for _, option := range options {
+		require.ErrorIs(t, unix.SetsockoptInt(fd, unix.SOL_IP, int(option), 0), unix.ENOPROTOOPT, "the filter does not hold")
+	}
+}
+
+// FailSyscall has the system call fail with errno in this process from now on.
+func FailSyscall(t *testing.T, number uint32, errno unix.Errno) {
+	t.Helper()
+	install(t, []unix.SockFilter{
+		load(seccompNumber), unless(number, 1),
+		answer(unix.SECCOMP_RET_ERRNO | uint32(errno)),
+		answer(unix.SECCOMP_RET_ALLOW),
+	})
+}
+
+const seccompNumber = 0 // offsetof(struct seccomp_data, nr)
+
+// seccompArg returns the offset of the low half of an argument in struct
+// seccomp_data.
+func seccompArg(i uint32) uint32 {
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		return 16 + 8*i + 4
+	}
+	return 16 + 8*i
+}
+
+func load(offset uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+}
+
+// unless skips the next instructions of the filter if what was loaded is not value.
+func unless(value uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: skip}
+}
+
+func answer(action uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+}
+
+// install puts every thread of this process under the filter.
+func install(t *testing.T, filter []unix.SockFilter) {
+	t.Helper()
+	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	require.Zero(t, errno, "seccomp")
+}
+
+// SocketsOn returns the lines of /proc/net/tcp and tcp6 whose local port is port,
+// in any state: a bound socket that neither listens nor connects is not there.
+func SocketsOn(t *testing.T, port uint16) []string {
+	t.Helper()
+	var lines []string
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if _, hex, ok := strings.Cut(fields[1], ":"); ok {
+				if p, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(p) == port {
+					lines = append(lines, line)
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// RequireFree requires that a server can listen on the port in both families,
+// even one without SO_REUSEADDR: no socket has the port in any state.
+func RequireFree(t *testing.T, port uint16, msg ...any) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: int(port)}); err != nil {
+		t.Logf("sockets on port %d: %q", port, SocketsOn(t, port))
+		require.NoError(t, err, msg...)
+	}
+	require.NoError(t, unix.Listen(fd, 1), msg...)
+}
