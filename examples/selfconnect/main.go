@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/safedial/safedial"
+	"github.com/safedial/safedial/examples/internal/progress"
 )
 
 // patience is how long net.Dialer may take to meet a self-connection. It is a
@@ -32,6 +33,10 @@ type run struct {
 	returned int // connections that the caller got
 	elapsed  time.Duration
 	listen   error // of a server on the port right afterwards
+}
+
+func (r run) String() string {
+	return fmt.Sprintf("%s: %d dials, %d self-connections", r.name, r.dials, r.self)
 }
 
 func main() {
@@ -84,7 +89,7 @@ func withNet(port uint16) run {
 	r := run{name: "net.Dialer", port: port}
 	sockets := 0
 	d := net.Dialer{Control: func(string, string, syscall.RawConn) error { sockets++; return nil }}
-	p := newProgress(r.name)
+	line := progress.New()
 	start := time.Now()
 	for r.self == 0 && time.Since(start) < patience {
 		sockets = 0
@@ -95,11 +100,11 @@ func withNet(port uint16) run {
 			conn.Close()
 		}
 		r.self += sockets - 1
-		p.show(r)
+		line.Show(func() string { return r.String() })
 	}
 	r.elapsed = time.Since(start)
 	r.listen = listen(port)
-	p.done(r)
+	line.Done(r.String())
 	return r
 }
 
@@ -111,7 +116,7 @@ func withSafedial(port uint16, dials int) run {
 			r.self++
 		}
 	}}
-	p := newProgress(r.name)
+	line := progress.New()
 	start := time.Now()
 	for r.dials < dials {
 		conn, err := d.Dial("tcp", address(port))
@@ -123,11 +128,11 @@ func withSafedial(port uint16, dials int) run {
 		if errors.Is(err, safedial.ErrSelfConnect) {
 			r.self++
 		}
-		p.show(r)
+		line.Show(func() string { return r.String() })
 	}
 	r.elapsed = time.Since(start)
 	r.listen = listen(port)
-	p.done(r)
+	line.Done(r.String())
 	return r
 }
 
