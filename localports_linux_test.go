@@ -42,6 +42,7 @@ var portDials = map[string]func(d *Dialer, network string, remote netip.AddrPort
 
 func TestLocalPorts(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct{ ports, want PortRange }{
 			{PortRange{40050, 40052}, PortRange{40050, 40052}},
@@ -79,6 +80,7 @@ func TestLocalPorts(t *testing.T) {
 // socket may connect, from whatever port.
 func TestLocalPortsImpossible(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct {
 			ports PortRange
@@ -147,6 +149,7 @@ func syscallConn(t *testing.T, c any, f func(fd int)) error {
 // another than the real one, so that the kernel ignores the window.
 func TestLocalPortsOfAnotherRange(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
 		serve(t, "tcp", "127.0.0.1:40010")
 		setLocalPorts(t, PortRange{40000, 40099})
 		ports := PortRange{50000, 50010}

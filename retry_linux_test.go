@@ -311,6 +311,7 @@ func TestOnePortServesEachDestination(t *testing.T) {
 // it further, and never widens it.
 func TestCallersPortRange(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
 		setLocalPorts(t, PortRange{40000, 40099})
 		for _, c := range []struct {
 			set  PortRange

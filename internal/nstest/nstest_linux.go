@@ -110,6 +110,26 @@ func Sysctl(t *testing.T, file, value string) {
 	require.NoError(t, err)
 }
 
+// RequirePortRange skips the test on a kernel before 6.3.
+func RequirePortRange(t *testing.T) {
+	t.Helper()
+	if !HasPortRange(t, 0) {
+		Refused(t, "the kernel has no IP_LOCAL_PORT_RANGE")
+	}
+}
+
+// HasPortRange reports whether sockets of the protocol, 0 for TCP, take
+// IP_LOCAL_PORT_RANGE.
+func HasPortRange(t *testing.T, protocol int) bool {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, protocol)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil
+}
+
 // WithoutOptions has setsockopt(SOL_IP, …) of the options fail in this process
 // from now on as it does on a kernel that lacks them, by a seccomp filter.
 func WithoutOptions(t *testing.T, options ...uint32) {

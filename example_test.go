@@ -1,0 +1,246 @@
+package safedial_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/safedial/safedial"
+)
+
+// greet starts a server that says hello.
+func greet() net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "hello")
+			_ = conn.Close()
+		}
+	}()
+	return l
+}
+
+// read prints what a connection has to say, and closes it.
+func read(conn net.Conn) {
+	defer conn.Close()
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%T: %s\n", conn, text)
+}
+
+func Example() {
+	l := greet()
+	defer l.Close()
+
+	d := safedial.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	conn, err := d.DialContext(context.Background(), "tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDial() {
+	l := greet()
+	defer l.Close()
+
+	conn, err := safedial.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDialTimeout() {
+	_, err := safedial.DialTimeout("tcp", "127.0.0.1:40000", -1) // a negative timeout is over at once
+	var netErr net.Error
+	fmt.Println(errors.As(err, &netErr) && netErr.Timeout())
+	// Output: true
+}
+
+func ExampleDialContext() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "hello")
+	}))
+	defer server.Close()
+
+	client := http.Client{Transport: &http.Transport{DialContext: safedial.DialContext}}
+	response, err := client.Get(server.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	fmt.Println(string(body), err)
+	// Output: hello <nil>
+}
+
+func ExampleDialTCP() {
+	l := greet()
+	defer l.Close()
+
+	conn, err := safedial.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDialer_Dial() {
+	l := greet()
+	defer l.Close()
+
+	d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	conn, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDialer_DialTCP() {
+	l := greet()
+	defer l.Close()
+
+	var d safedial.Dialer
+	remote := l.Addr().(*net.TCPAddr).AddrPort()
+	conn, err := d.DialTCP(context.Background(), "tcp", netip.AddrPort{}, remote)
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDialer_DialUDP() {
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer packets.Close()
+
+	var d safedial.Dialer
+	remote := packets.LocalAddr().(*net.UDPAddr).AddrPort()
+	conn, err := d.DialUDP(context.Background(), "udp", netip.AddrPort{}, remote)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(safedial.IsSelfConnect(conn))
+	// Output: false
+}
+
+// DialTarget fits grpc.WithContextDialer as it is:
+//
+//	grpc.NewClient(target, grpc.WithContextDialer(d.DialTarget), …)
+func ExampleDialer_DialTarget() {
+	l := greet()
+	defer l.Close()
+
+	var d safedial.Dialer
+	conn, err := d.DialTarget(context.Background(), l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	_, err = d.DialTarget(context.Background(), "unix:///no/such/socket")
+	fmt.Println(err)
+	// Output:
+	// *net.TCPConn: hello
+	// dial unix /no/such/socket: connect: no such file or directory
+}
+
+func ExampleDialer_NetDialer() {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.ServerName = "example.com"
+
+	d := safedial.Dialer{Timeout: 5 * time.Second}
+	conn, err := tls.DialWithDialer(d.NetDialer(), "tcp", server.Listener.Addr().String(), config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.ConnectionState().HandshakeComplete)
+	// Output: true
+}
+
+func ExampleDialer_SetMultipathTCP() {
+	var d safedial.Dialer
+	d.SetMultipathTCP(true)
+	fmt.Println(d.MultipathTCP())
+	// Output: true
+}
+
+func ExampleIsSelfConnect() {
+	// A UDP socket can be connected to itself by name; for TCP it takes bad luck.
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	addr := packets.LocalAddr().(*net.UDPAddr)
+	_ = packets.Close()
+	conn, err := net.DialUDP("udp", addr, addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(safedial.IsSelfConnect(conn))
+	// Output: true
+}
+
+func ExamplePortRange() {
+	r := safedial.PortRange{Low: 32768, High: 60999}
+	fmt.Println(r, r.Len(), r.Contains(40000), r.Contains(5432))
+	// Output: 32768-60999 28232 true false
+}
+
+func ExampleLocalPortRange() {
+	r, err := safedial.LocalPortRange()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return // not Linux
+	}
+	fmt.Println("outgoing connections have ports", r)
+}
+
+func ExampleReservedPorts() {
+	ranges, err := safedial.ReservedPorts()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return // not Linux
+	}
+	var list []string
+	for _, r := range ranges {
+		list = append(list, r.String())
+	}
+	fmt.Println("but for", strings.Join(list, ","))
+}
+
+func ExampleIsEphemeral() {
+	const port = 40000
+	if ephemeral, err := safedial.IsEphemeral(port); err == nil && ephemeral {
+		fmt.Println("a server had better not listen on port", port)
+	}
+}
