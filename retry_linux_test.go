@@ -436,10 +436,7 @@ func TestLeavesNothing(t *testing.T) {
 			})
 		}
 		group.Wait()
-		assert.EventuallyWithT(t, func(c *assert.CollectT) {
-			assert.LessOrEqual(c, openDescriptors(t), descriptors)
-			assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "one is this condition's")
-		}, 10*time.Second, 10*time.Millisecond)
+		assertNothingLeft(t, descriptors, goroutines)
 	})
 }
 

@@ -1,0 +1,182 @@
+package safedial
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+var churn = flag.Duration("churn", 2*time.Second, "how long connections come and go around the limit")
+
+// TestChurn has goroutines open and close more connections than there are local
+// ports. Some find none; nothing else may happen.
+func TestChurn(t *testing.T) {
+	nstest.Run(t, churnAround)
+}
+
+// TestChurnWithoutPortRange is the same on a kernel before 6.3.
+func TestChurnWithoutPortRange(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+		churnAround(t)
+	})
+}
+
+func churnAround(t *testing.T) {
+	const goroutines = 32
+	setLocalPorts(t, PortRange{40000, 40019})
+	l := echo(t, "127.0.0.1:40010")
+	descriptors, running := openDescriptors(t), runtime.NumGoroutine()
+	var dials, echoed, unavailable, self atomic.Int64
+	d := Dialer{Timeout: 30 * time.Second, OnRetry: func(_ context.Context, r Retry) {
+		if errors.Is(r.Err, ErrSelfConnect) {
+			self.Add(1)
+		}
+	}}
+	deadline := time.Now().Add(*churn)
+	var group sync.WaitGroup
+	for id := range goroutines {
+		group.Go(func() {
+			for i := 0; time.Now().Before(deadline); i++ {
+				dials.Add(1)
+				conn, err := d.Dial("tcp", l.Addr().String())
+				if err != nil {
+					unavailable.Add(1)
+					if !assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL) {
+						return
+					}
+					continue
+				}
+				token := fmt.Sprintf("%4d %12d", id, i)
+				if !assert.Equal(t, token, ask(conn, token)) {
+					return
+				}
+				echoed.Add(1)
+				if rand.IntN(4) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				hangUp(conn)
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d dials: %d echoed, %d found no port, %d self-connections discarded", dials.Load(), echoed.Load(), unavailable.Load(), self.Load())
+	assert.NotZero(t, unavailable.Load(), "the limit was not reached")
+	assert.NotZero(t, echoed.Load())
+	assertNothingLeft(t, descriptors, running)
+}
+
+// echo starts a server that repeats what it hears, and keeps nothing of whom it
+// has heard.
+func echo(t *testing.T, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer hangUp(conn)
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return l
+}
+
+// ask sends text and returns the answer, or the error.
+func ask(conn net.Conn, text string) string {
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err.Error()
+	}
+	answer := make([]byte, len(text))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err.Error()
+	}
+	return string(answer)
+}
+
+// assertNothingLeft waits until no more descriptors and goroutines are there than
+// before, but for that of the wait.
+func assertNothingLeft(t *testing.T, descriptors, goroutines int) {
+	t.Helper()
+	assert.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.LessOrEqual(c, openDescriptors(t), descriptors, "descriptors")
+		assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "goroutines")
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+// TestExhaustedCosts compares what it costs to find that no port is left, in a
+// range of many. It shows the figures, and fails only if they are of another order.
+func TestExhaustedCosts(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		const ports = 4000
+		raiseDescriptorLimit(t, ports+500)
+		l, err := net.Listen("tcp", "127.0.0.1:9000")
+		require.NoError(t, err)
+		defer l.Close()
+		go func() { // the server's ends are closed at once, for want of descriptors
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conn.Close()
+			}
+		}()
+		setLocalPorts(t, PortRange{40001, 40000 + ports})
+		for range ports {
+			conn, err := Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+		}
+		var withNet, withSafedial time.Duration
+		const rounds = 40
+		d := Dialer{}
+		pauses := rounds * (firstPause + 2*firstPause)
+		for range rounds {
+			start := time.Now()
+			_, err := net.Dial("tcp", l.Addr().String())
+			withNet += time.Since(start)
+			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			start = time.Now()
+			_, err = d.Dial("tcp", l.Addr().String())
+			withSafedial += time.Since(start)
+			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+		}
+		t.Logf("%d dials without a port: net.Dialer %s, safedial %s, of which pauses %s", rounds, withNet, withSafedial, pauses)
+		assert.Less(t, withSafedial-pauses, 10*withNet+time.Second)
+	})
+}
+
+func raiseDescriptorLimit(t *testing.T, want uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Max < want {
+		nstest.Refused(t, fmt.Sprintf("only %d descriptors are allowed", limit.Max))
+	}
+	limit.Cur = max(limit.Cur, want)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+}
