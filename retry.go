@@ -10,7 +10,6 @@ import (
 const (
 	defaultRetries = 2
 
-	firstPause   = time.Millisecond
 	pauseDoubles = 7
 
 	// netTries is how many sockets net.Dialer itself tries an address with that
@@ -18,6 +17,9 @@ const (
 	// self-connection or EADDRNOTAVAIL (https://go.dev/issue/2690).
 	netTries = 3
 )
+
+// firstPause is a variable for the tests that find no port a million times.
+var firstPause = time.Millisecond
 
 // dial runs attempts at a dial from local until one need not be repeated. Each is
 // once, with the caller's settings, the guard, and a context that bounds them all.
