@@ -1,0 +1,268 @@
+package safedial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+// TestCancellation cancels a dial at each of its stages, and has deadlines pass
+// there.
+func TestCancellation(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		serve(t, "tcp", "127.0.0.1:40000")
+		silence(t, 9000)
+		mute, err := net.ListenPacket("udp", "127.0.0.1:0") // a DNS server that never answers
+		require.NoError(t, err)
+		defer mute.Close()
+		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(Dialer).DialContext(ctx, "udp", mute.LocalAddr().String())
+		}}
+		canceledBy := func(cancel *context.CancelFunc) func(string, string, syscall.RawConn) error {
+			return func(string, string, syscall.RawConn) error { (*cancel)(); return nil }
+		}
+		descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
+		for _, deadline := range []bool{false, true} {
+			for name, c := range map[string]struct {
+				address string
+				before  bool // the context is done before the dial, else 30 ms into it
+				set     func(d *Dialer, cancel *context.CancelFunc)
+			}{
+				"before":                  {"127.0.0.1:40000", true, nil},
+				"before, from an address": {"127.0.0.1:40000", true, func(d *Dialer, _ *context.CancelFunc) { d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }},
+				"during resolution":       {"name.test:40000", false, func(d *Dialer, _ *context.CancelFunc) { d.Resolver = resolver }},
+				"during connect":          {"127.0.0.1:9000", false, nil},
+				"during connect, from an address": {"127.0.0.1:9000", false, func(d *Dialer, _ *context.CancelFunc) {
+					d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+				}},
+				"during connect, multipath": {"127.0.0.1:9000", false, func(d *Dialer, _ *context.CancelFunc) { d.SetMultipathTCP(true) }},
+				"in the hook":               {"127.0.0.1:40000", false, func(d *Dialer, cancel *context.CancelFunc) { d.Control = canceledBy(cancel) }},
+				"in the hook, from an address": {"127.0.0.1:40000", false, func(d *Dialer, cancel *context.CancelFunc) {
+					d.Control = canceledBy(cancel)
+					d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+				}},
+			} {
+				t.Run(fmt.Sprintf("%s, deadline %t", name, deadline), func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					wait := 30 * time.Millisecond
+					if c.before {
+						wait = 0
+					}
+					if deadline {
+						ctx, cancel = context.WithTimeout(t.Context(), wait)
+						end := cancel
+						cancel = func() { <-ctx.Done(); end() }
+					} else if c.before {
+						cancel()
+					} else {
+						defer time.AfterFunc(wait, cancel).Stop()
+					}
+					defer cancel()
+					var d Dialer
+					if c.set != nil {
+						c.set(&d, &cancel)
+					}
+					conn, err := d.DialContext(ctx, "tcp", c.address)
+					require.Nil(t, conn)
+					var netErr net.Error
+					require.ErrorAs(t, err, &netErr)
+					assert.Equal(t, deadline, netErr.Timeout(), "%v", err)
+					if !deadline {
+						assert.ErrorIs(t, err, context.Canceled)
+					}
+				})
+			}
+		}
+		assertNothingLeft(t, descriptors, goroutines)
+	})
+}
+
+// TestRandomCancellation cancels dials at any moment, that of success included:
+// each gives a connection that works, or the cancellation.
+func TestRandomCancellation(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		const dials, goroutines = 20_000, 8
+		setLocalPorts(t, PortRange{40000, 42000})
+		l := echo(t, "127.0.0.1:40500")
+		descriptors, running := openDescriptors(t), runtime.NumGoroutine()
+		dialers := []*Dialer{{}, {LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, {Timeout: time.Minute, Cancel: make(chan struct{})}}
+		addresses := []string{l.Addr().String(), "localhost:40500", "127.0.0.1:40600"}
+		var connected, canceled, refused atomic.Int64
+		var group sync.WaitGroup
+		for range goroutines {
+			group.Go(func() {
+				for range dials / goroutines {
+					ctx, cancel := context.WithCancel(t.Context())
+					timer := time.AfterFunc(time.Duration(rand.IntN(150))*time.Microsecond, cancel)
+					conn, err := dialers[rand.IntN(len(dialers))].DialContext(ctx, "tcp", addresses[rand.IntN(len(addresses))])
+					switch {
+					case err == nil:
+						connected.Add(1)
+						cancel() // which must not touch it any more
+						assert.Equal(t, "token", ask(conn, "token"))
+						hangUp(conn)
+					case errors.Is(err, context.Canceled):
+						canceled.Add(1)
+					case errors.Is(err, syscall.ECONNREFUSED):
+						refused.Add(1)
+					default:
+						t.Errorf("%v", err)
+					}
+					timer.Stop()
+					cancel()
+				}
+			})
+		}
+		group.Wait()
+		t.Logf("%d dials: %d connected, %d canceled, %d refused", dials, connected.Load(), canceled.Load(), refused.Load())
+		for _, n := range []*atomic.Int64{&connected, &canceled, &refused} {
+			assert.NotZero(t, n.Load(), "the moments do not vary")
+		}
+		assertNothingLeft(t, descriptors, running)
+		nstest.RequireFree(t, 40600)
+	})
+}
+
+// TestTooManyFiles has no descriptor left, before the dial or while it holds one.
+func TestTooManyFiles(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		setLocalPorts(t, PortRange{40000, 40003})
+		serve(t, "tcp", "127.0.0.1:9000")
+		_, _ = Dial("udp", "127.0.0.1:9000") // what the first dial opens for good
+		before := settled(t, func() {
+			conn, err := Dial("tcp", "127.0.0.1:9000")
+			require.NoError(t, err)
+			hangUp(conn)
+		})
+		var limit unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		failed, worked := 0, 0
+		for most := uint64(3); most < uint64(before)+8; most++ {
+			lowered := unix.Rlimit{Cur: most, Max: limit.Max}
+			require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lowered))
+			for _, network := range []string{"tcp", "udp"} {
+				for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40000"} {
+					conn, err := Dial(network, address)
+					switch {
+					case err == nil:
+						require.False(t, IsSelfConnect(conn))
+						hangUp(conn)
+						worked++
+					case errors.Is(err, syscall.EMFILE):
+						failed++
+					default:
+						require.ErrorIs(t, err, syscall.ECONNREFUSED)
+					}
+				}
+			}
+			require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		}
+		assert.NotZero(t, failed)
+		assert.NotZero(t, worked)
+		assertNothingLeft(t, before, runtime.NumGoroutine())
+	})
+}
+
+// settled runs f, which opens what the first dial of a process opens for good, and
+// returns how many descriptors there are when the rest is closed.
+func settled(t *testing.T, f func()) int {
+	t.Helper()
+	f()
+	least := openDescriptors(t)
+	for same := 0; same < 50; same++ {
+		time.Sleep(time.Millisecond)
+		if now := openDescriptors(t); now < least {
+			least, same = now, 0
+		}
+	}
+	return least
+}
+
+// TestUnreachable has the errors of the network come through as net's.
+func TestUnreachable(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		for address, want := range map[string][]error{
+			"192.0.2.1:80":       {syscall.ENETUNREACH},
+			"[2001:db8::1]:80":   {syscall.ENETUNREACH, syscall.EADDRNOTAVAIL},
+			"255.255.255.255:80": {syscall.ENETUNREACH, syscall.EACCES},
+			"127.255.255.255:80": {syscall.ENETUNREACH, syscall.EACCES, syscall.EINVAL},
+		} {
+			for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
+				d := Dialer{LocalAddr: local, MaxRetries: -1}
+				_, wantErr := (&net.Dialer{LocalAddr: local}).Dial("tcp", address)
+				_, err := d.Dial("tcp", address)
+				require.EqualError(t, err, wantErr.Error())
+				known := false
+				for _, one := range want {
+					known = known || errors.Is(err, one)
+				}
+				assert.True(t, known, "%v", err)
+			}
+		}
+	})
+}
+
+// TestFailingSystemCalls has one system call after the other fail, as in a sandbox
+// that forbids it: a dial gives a clear error or a connection with a real peer.
+func TestFailingSystemCalls(t *testing.T) {
+	for name, c := range map[string]struct {
+		number uint32
+		closed bool // without it no dial may succeed
+	}{
+		"getsockname": {unix.SYS_GETSOCKNAME, true},
+		"getpeername": {unix.SYS_GETPEERNAME, false},
+		"connect":     {unix.SYS_CONNECT, true},
+		"setsockopt":  {unix.SYS_SETSOCKOPT, false},
+		"getsockopt":  {unix.SYS_GETSOCKOPT, false},
+		"ioctl":       {unix.SYS_IOCTL, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Run(t, func(t *testing.T) {
+				serve(t, "tcp", "127.0.0.1:9000")
+				setLocalPorts(t, PortRange{40000, 40001})
+				descriptors := settled(t, func() {
+					conn, err := Dial("tcp", "127.0.0.1:9000")
+					require.NoError(t, err)
+					hangUp(conn)
+				})
+				nstest.FailSyscall(t, c.number, unix.EPERM)
+				connected := 0
+				for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40000", "127.0.0.1:40001"} {
+					for _, local := range []*net.TCPAddr{nil, {IP: net.IPv4(127, 0, 0, 1)}, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))} {
+						// net itself waits for ever where getpeername(2) fails.
+						d := Dialer{LocalAddr: local, Timeout: 50 * time.Millisecond}
+						for _, dial := range []func(string, string) (net.Conn, error){d.Dial, d.NetDialer().Dial} {
+							conn, err := dial("tcp", address)
+							if conn == nil {
+								var op *net.OpError
+								require.ErrorAs(t, err, &op, "%s from %v", address, local)
+								continue
+							}
+							require.False(t, c.closed, "%s from %v: connected unseen", address, local)
+							require.Equal(t, "127.0.0.1:9000", address)
+							connected++
+							hangUp(conn)
+						}
+					}
+				}
+				t.Logf("%d connected", connected)
+				assertNothingLeft(t, descriptors, runtime.NumGoroutine())
+			})
+		})
+	}
+}
