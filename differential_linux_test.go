@@ -317,26 +317,32 @@ func TestDifferential(t *testing.T) {
 		require.GreaterOrEqual(t, len(rows), 60)
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
-				if row.before != nil {
-					row.before(t)
-				}
-				for _, hooked := range []bool{false, true} {
-					want := row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
-					got := row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
-					for tries := 0; row.raced && tries < 1000 && !assert.ObjectsAreEqual(want, got); tries++ {
-						want = row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
-						got = row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
-					}
-					if row.retried {
-						require.Greater(t, len(got.Trace), len(want.Trace))
-						got.Trace = got.Trace[:len(want.Trace)]
-					}
-					assert.Equal(t, want, got, "with a hook: %t", hooked)
-				}
+				row.compare(t)
 			})
 		}
 		t.Logf("%d rows", len(rows))
 	})
+}
+
+// compare dials with both, with and without a hook of the caller's.
+func (row difference) compare(t *testing.T) {
+	t.Helper()
+	if row.before != nil {
+		row.before(t)
+	}
+	for _, hooked := range []bool{false, true} {
+		want := row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
+		got := row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
+		for tries := 0; row.raced && tries < 1000 && !assert.ObjectsAreEqual(want, got); tries++ {
+			want = row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
+			got = row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
+		}
+		if row.retried {
+			require.Greater(t, len(got.Trace), len(want.Trace))
+			got.Trace = got.Trace[:len(want.Trace)]
+		}
+		assert.Equal(t, want, got, "with a hook: %t", hooked)
+	}
 }
 
 // silence makes a listener on the port whose backlog is full, so that it answers
@@ -348,9 +354,15 @@ func silence(t *testing.T, port int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}))
 	require.NoError(t, unix.Listen(fd, 0))
+	fillBacklog(t, fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+// fillBacklog connects to address until nobody answers.
+func fillBacklog(t *testing.T, address string) {
+	t.Helper()
 	d := net.Dialer{Timeout: 100 * time.Millisecond}
 	for range 8 {
-		conn, err := d.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		conn, err := d.Dial("tcp", address)
 		if err != nil {
 			require.True(t, errors.Is(err, os.ErrDeadlineExceeded) || err.(net.Error).Timeout(), "%v", err)
 			return
