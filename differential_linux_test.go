@@ -61,7 +61,7 @@ type difference struct {
 	dial             func(m methods, ctx context.Context) (net.Conn, error) // default: DialContext
 	before           func(t *testing.T)
 	retried          bool // Dialer reports each attempt to the trace
-	raced            bool // net gives one of two errors: the lookup's or the dial's
+	raced            bool // net gives one of two outcomes, by chance
 }
 
 const (
@@ -375,11 +375,19 @@ func fillBacklog(t *testing.T, address string) {
 func (row difference) run(t *testing.T, build func(net.Dialer) methods, hooked bool) (o outcome) {
 	t.Helper()
 	var mu sync.Mutex
+	over := false // but the address that lost may still be reported
 	note := func(list *[]string, format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
-		*list = append(*list, fmt.Sprintf(format, args...))
+		if !over {
+			*list = append(*list, fmt.Sprintf(format, args...))
+		}
 	}
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+	}()
 	nd := row.dialer
 	if hooked {
 		inner := like(nd).callersControl()

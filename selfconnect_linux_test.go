@@ -148,11 +148,13 @@ func (c destinationCase) address(port uint16) string {
 // in which a socket could connect to itself, with local port ranges of one to
 // four ports, and the destination's port at each place in them and beside them.
 func TestNeverSelfConnects(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, dialEverything)
 }
 
 // TestNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestNeverSelfConnectsWithoutPortRange(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialEverything(t)
@@ -161,6 +163,7 @@ func TestNeverSelfConnectsWithoutPortRange(t *testing.T) {
 
 // TestNeverSelfConnectsWithoutOptions is the same on a kernel before 4.2.
 func TestNeverSelfConnectsWithoutOptions(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE, unix.IP_BIND_ADDRESS_NO_PORT)
 		dialEverything(t)

@@ -19,11 +19,13 @@ const manyDials = 100_000
 
 // TestUDPNeverSelfConnects dials a port that nobody has, of a range of twenty.
 func TestUDPNeverSelfConnects(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, dialUDP)
 }
 
 // TestUDPNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPNeverSelfConnectsWithoutPortRange(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialUDP(t)
@@ -67,11 +69,13 @@ func dialUDP(t *testing.T) {
 // TestUDPConfigurations goes through the ways to dial UDP, with port ranges of one
 // to four ports.
 func TestUDPConfigurations(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, dialEveryUDP)
 }
 
 // TestUDPConfigurationsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPConfigurationsWithoutPortRange(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		dialEveryUDP(t)
