@@ -1,13 +1,13 @@
 // Package safedial is a drop-in replacement for [net.Dialer] whose connections
-// always have a real peer. A TCP socket can connect to itself: when a program
-// dials a local port that nobody listens on, the kernel may pick that very port
-// as the local one. safedial has the kernel pick another, looks at what it
-// picked, resets a socket that is connected to itself so that the port is free
-// at once, and reports "connection refused". Linux gets all of it (from 6.3 on
-// the kernel is told not to pick the port); elsewhere net.Dialer dials and the
-// result is checked. Resolution, Happy Eyeballs, deadlines and the connections
-// themselves are package net's. It does not filter addresses, does not see
-// through NAT, and lets two processes connect to each other.
+// always have a real peer. A socket can connect to itself: when a program dials
+// a local port that nobody has, the kernel may pick that very port as the local
+// one. safedial has the kernel pick another, looks at what it picked, resets a
+// socket that is connected to itself so that the port is free at once, and
+// reports "connection refused". Linux gets all of it, TCP and UDP (from 6.3 on the
+// kernel is told not to pick the port); elsewhere net.Dialer dials and the result
+// is checked. Resolution, Happy Eyeballs, deadlines and the connections themselves
+// are package net's. It does not filter addresses, does not see through NAT, and
+// lets two processes connect to each other.
 //
 // Replace net.Dialer by name, or hand over a method:
 //
@@ -25,8 +25,8 @@ import (
 	"time"
 )
 
-// A Dialer connects to addresses as a [net.Dialer] does, and never returns a
-// TCP connection to itself. Its fields are those of net.Dialer, with the same
+// A Dialer connects to addresses as a [net.Dialer] does, and never returns a TCP
+// or UDP connection to itself. Its fields are those of net.Dialer, with the same
 // meaning, and a few more.
 //
 // The zero value is ready to use and equals the package's Dial functions. A
@@ -45,8 +45,8 @@ type Dialer struct {
 	// Timeout or a context's deadline the earliest holds. Zero means none.
 	Deadline time.Time
 
-	// LocalAddr is the address to dial from, a *net.TCPAddr for TCP. If nil, or
-	// a nil pointer, the kernel picks the address and the port.
+	// LocalAddr is the address to dial from, of the network's type: a *net.TCPAddr
+	// for TCP. If nil, or a nil pointer, the kernel picks the address and the port.
 	//
 	// A TCP address with port 0 leaves the port to the kernel. On Linux 4.2 and
 	// later the kernel then picks it when the socket connects, so that one port
@@ -105,8 +105,9 @@ type Dialer struct {
 	// MaxRetries is how many times a dial is repeated that ended in a
 	// self-connection, or found no local port (EADDRNOTAVAIL from connect, which
 	// is spurious at times, and passes when another socket closes). Each address
-	// gets at most 1+MaxRetries sockets, with Multipath TCP the double. Zero means
-	// 2, as in net; a negative value means that no dial is repeated.
+	// gets at most 1+MaxRetries sockets, with Multipath TCP the double; for
+	// LocalAddr see there. Zero means 2, as in net; a negative value means that no
+	// dial is repeated.
 	//
 	// A self-connection is retried at once. After EADDRNOTAVAIL a pause comes
 	// first: 1 ms, then twice the one before, at most 128 ms.
@@ -195,12 +196,12 @@ func (d *Dialer) settings() *net.Dialer {
 // guard, for code that takes nothing else, such as [crypto/tls.Dialer]. Later
 // changes to d do not reach it.
 //
-// It never returns a TCP connection to itself on Linux: such a dial fails with
-// an error that matches [ErrSelfConnect], without a retry. The retries are
-// net's (two without a pause, after EADDRNOTAVAIL), whatever MaxRetries says,
-// and OnRetry is not called. A TCP LocalAddr moves from its field into the
-// guard, so errors do not name it. Elsewhere than on Linux it is a net.Dialer
-// and no more: there is no place to check its result.
+// On Linux it never returns a TCP or UDP connection to itself: such a dial fails
+// with an error that matches [ErrSelfConnect], without a retry. The retries are
+// net's (two without a pause, after EADDRNOTAVAIL), whatever MaxRetries says, and
+// OnRetry is not called. LocalAddr moves from its field into the guard, so errors
+// do not name it. Elsewhere it is a net.Dialer and no more: there is no place to
+// check its result.
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
 	g := d.newGuard(d.LocalAddr)
@@ -218,8 +219,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // DialContext connects to the address on the named network, with the networks,
-// the addresses, the connections and the errors of [net.Dialer.DialContext].
-// Networks other than "tcp", "tcp4" and "tcp6" get net.Dialer's own dial.
+// the addresses, the connections and the errors of [net.Dialer.DialContext]. TCP
+// and UDP are guarded; IP and Unix networks get net.Dialer's own dial.
 //
 // A dial that ends in a self-connection, or finds no local port, is repeated up
 // to MaxRetries times. The error of the last self-connection is a
