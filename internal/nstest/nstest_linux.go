@@ -5,6 +5,7 @@ package nstest
 
 import (
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -81,9 +82,12 @@ func Refused(t *testing.T, reason string) {
 	t.Skip(reason)
 }
 
-// raiseLoopback brings lo up, with a second address.
+// raiseLoopback brings lo up, with a second address. Where a user namespace gives
+// no rights over its network (AppArmor can see to that), the test is refused.
 func raiseLoopback(t *testing.T) {
 	t.Helper()
+	// A new namespace may inherit that IPv6 is off.
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
@@ -92,7 +96,11 @@ func raiseLoopback(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, lo))
 	lo.SetUint16(lo.Uint16() | unix.IFF_UP)
-	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
+	err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	if errors.Is(err, os.ErrPermission) {
+		Refused(t, fmt.Sprintf("no rights over the network of the namespace: %v", err))
+	}
+	require.NoError(t, err)
 
 	alias, err := unix.NewIfreq("lo:1")
 	require.NoError(t, err)
@@ -110,7 +118,7 @@ func SetLocalPorts(t *testing.T, low, high uint16) {
 func Sysctl(t *testing.T, file, value string) {
 	t.Helper()
 	err := os.WriteFile(file, []byte(value), 0)
-	if os.IsPermission(err) || err != nil && strings.Contains(err.Error(), "read-only") {
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
 		Refused(t, err.Error())
 	}
 	require.NoError(t, err)
