@@ -27,11 +27,13 @@ var churn = flag.Duration("churn", 2*time.Second, "how long connections come and
 // TestChurn has goroutines open and close more connections than there are local
 // ports. Some find none; nothing else may happen.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, churnAround)
 }
 
 // TestChurnWithoutPortRange is the same on a kernel before 6.3.
 func TestChurnWithoutPortRange(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		churnAround(t)
@@ -130,6 +132,7 @@ func assertNothingLeft(t *testing.T, descriptors, goroutines int) {
 // TestExhaustedCosts compares what it costs to find that no port is left, in a
 // range of many. It shows the figures, and fails only if they are of another order.
 func TestExhaustedCosts(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		const ports = 4000
 		raiseDescriptorLimit(t, ports+500)

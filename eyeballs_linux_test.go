@@ -21,6 +21,7 @@ import (
 // TestManyAddresses compares dials of names that have several addresses, some of
 // which do not answer.
 func TestManyAddresses(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		addr := netip.MustParseAddr
 		serve(t, "tcp", "127.0.0.1:"+livePort)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os/exec"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 // TestCancellation cancels a dial at each of its stages, and has deadlines pass
 // there.
 func TestCancellation(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		silence(t, 9000)
@@ -95,6 +97,7 @@ func TestCancellation(t *testing.T) {
 // TestRandomCancellation cancels dials at any moment, that of success included:
 // each gives a connection that works, or the cancellation.
 func TestRandomCancellation(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		const dials, goroutines = 20_000, 8
 		setLocalPorts(t, PortRange{40000, 42000})
@@ -217,9 +220,71 @@ func TestUnreachable(t *testing.T) {
 	})
 }
 
+// TestNoHost has the kernel say that there is no way to a host.
+func TestNoHost(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		ip(t, "route", "add", "unreachable", "192.0.2.0/24")
+		ip(t, "route", "add", "prohibit", "198.51.100.0/24")
+		for address, want := range map[string]error{"192.0.2.1:80": syscall.EHOSTUNREACH, "198.51.100.1:80": syscall.EACCES} {
+			for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
+				_, wantErr := (&net.Dialer{LocalAddr: local}).Dial("tcp", address)
+				d := Dialer{LocalAddr: local}
+				_, err := d.Dial("tcp", address)
+				require.EqualError(t, err, wantErr.Error())
+				assert.ErrorIs(t, err, want)
+			}
+		}
+	})
+}
+
+// TestLinkDown dials, and cancels, an address in another namespace whose end of
+// the link is down.
+func TestLinkDown(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		other := exec.CommandContext(t.Context(), "sleep", "60")
+		other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+		require.NoError(t, other.Start())
+		defer func() {
+			_ = other.Process.Kill()
+			_ = other.Wait()
+		}()
+		ip(t, "link", "add", "near", "type", "veth", "peer", "name", "far")
+		ip(t, "link", "set", "far", "netns", fmt.Sprint(other.Process.Pid))
+		ip(t, "addr", "add", "192.0.2.1/24", "dev", "near")
+		ip(t, "link", "set", "near", "up")
+		descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
+		for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
+			d := Dialer{LocalAddr: local}
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(30*time.Millisecond, cancel)
+			_, err := d.DialContext(ctx, "tcp", "192.0.2.2:80")
+			assert.ErrorIs(t, err, context.Canceled)
+
+			d.Timeout = 30 * time.Millisecond
+			_, err = d.Dial("tcp", "192.0.2.2:80")
+			var netErr net.Error
+			require.ErrorAs(t, err, &netErr)
+			assert.True(t, netErr.Timeout(), "%v", err)
+		}
+		assertNothingLeft(t, descriptors, goroutines)
+	})
+}
+
+// ip runs the command of that name, of iproute2.
+func ip(t *testing.T, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath("ip")
+	if err != nil {
+		nstest.Refused(t, "needs iproute2: "+err.Error())
+	}
+	output, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	require.NoError(t, err, "ip %v: %s", args, output)
+}
+
 // TestFailingSystemCalls has one system call after the other fail, as in a sandbox
 // that forbids it: a dial gives a clear error or a connection with a real peer.
 func TestFailingSystemCalls(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		number uint32
 		closed bool // without it no dial may succeed

@@ -46,11 +46,13 @@ func (s *soaking) fail(format string, args ...any) {
 // TestSoak mixes dials of all kinds, to servers that come and go, and fails on the
 // first that goes wrong.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, soakAll)
 }
 
 // TestSoakWithoutPortRange is the same on a kernel before 6.3.
 func TestSoakWithoutPortRange(t *testing.T) {
+	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
 		soakAll(t)
