@@ -333,7 +333,11 @@ func (row difference) compare(t *testing.T) {
 	for _, hooked := range []bool{false, true} {
 		want := row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
 		got := row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
-		for tries := 0; row.raced && tries < 1000 && !assert.ObjectsAreEqual(want, got); tries++ {
+		most := 10 // a busy machine may have the legs of Happy Eyeballs end in another order
+		if row.raced {
+			most = 1000
+		}
+		for tries := 0; tries < most && !assert.ObjectsAreEqual(want, got); tries++ {
 			want = row.run(t, func(nd net.Dialer) methods { return &nd }, hooked)
 			got = row.run(t, func(nd net.Dialer) methods { return like(nd) }, hooked)
 		}

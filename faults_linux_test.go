@@ -100,7 +100,6 @@ func TestRandomCancellation(t *testing.T) {
 	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		const dials, goroutines = 20_000, 8
-		setLocalPorts(t, PortRange{40000, 42000})
 		l := echo(t, "127.0.0.1:40500")
 		descriptors, running := openDescriptors(t), runtime.NumGoroutine()
 		dialers := []*Dialer{{}, {LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, {Timeout: time.Minute, Cancel: make(chan struct{})}}
