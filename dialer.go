@@ -142,8 +142,10 @@ type Retry struct {
 	// Attempt is how many attempts have failed so far, from 1.
 	Attempt int
 
-	// Err is what the last attempt failed with: it matches [ErrSelfConnect], or
-	// syscall.EADDRNOTAVAIL.
+	// Err is why the dial is repeated. It matches [ErrSelfConnect], or
+	// syscall.EADDRNOTAVAIL; syscall.EADDRINUSE where bind(2) found no port for a
+	// LocalAddr of port 0; or neither, if the kernel picked a port outside of
+	// LocalPorts because the local port range had changed.
 	Err error
 }
 

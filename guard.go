@@ -88,14 +88,17 @@ func (g *guard) accept(conn net.Conn) error {
 	if !local.IsValid() || !peer.IsValid() {
 		self, err = isSelfConnect(conn)
 	}
+	again := g.portFree()
 	switch {
 	case self:
 		err = ErrSelfConnect
-	case err == nil && g.portFree() && !g.connects:
+	case err != nil:
+		again = false // who does not tell this socket's ends will not tell the next one's
+	case again && !g.connects:
 		err = g.checkPort(local.Port())
 	}
 	if err != nil {
-		if g.portFree() {
+		if again {
 			g.repeat(err)
 		}
 		g.discard(conn)

@@ -454,7 +454,7 @@ func TestUnverifiedIsNotReturned(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		nstest.FailSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
 		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-			d := Dialer{LocalAddr: local}
+			d := Dialer{LocalAddr: local, OnRetry: func(_ context.Context, r Retry) { t.Errorf("from %v: retried: %v", local, r.Err) }}
 			conn, err := d.Dial("tcp", "127.0.0.1:40000")
 			assert.Nil(t, conn, "from %v", local)
 			assert.ErrorIs(t, err, unix.EPERM, "from %v", local)
