@@ -8,19 +8,18 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/netns"
 )
 
 const (
@@ -51,14 +50,8 @@ func Run(t *testing.T, body func(t *testing.T)) {
 			args = append(args, "-"+f.Name+"="+f.Value.String())
 		}
 	})
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd := netns.Command(t.Context(), args...)
 	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
 	output := new(strings.Builder)
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
@@ -83,41 +76,32 @@ func Refused(t *testing.T, reason string) {
 }
 
 // raiseLoopback brings lo up, with a second address. Where a user namespace gives
-// no rights over its network (AppArmor can see to that), the test is refused.
+// no rights over its network, the test is refused.
 func raiseLoopback(t *testing.T) {
 	t.Helper()
-	// A new namespace may inherit that IPv6 is off.
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	require.NoError(t, err)
-	defer unix.Close(fd)
-
-	lo, err := unix.NewIfreq("lo")
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, lo))
-	lo.SetUint16(lo.Uint16() | unix.IFF_UP)
-	err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	err := netns.RaiseLoopback()
 	if errors.Is(err, os.ErrPermission) {
 		Refused(t, fmt.Sprintf("no rights over the network of the namespace: %v", err))
 	}
 	require.NoError(t, err)
-
-	alias, err := unix.NewIfreq("lo:1")
-	require.NoError(t, err)
-	require.NoError(t, alias.SetInet4Addr(net.ParseIP(OwnAddress).To4()))
-	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFADDR, alias))
+	require.NoError(t, netns.AddAddress("lo:1", OwnAddress))
 }
 
 // SetLocalPorts sets the namespace's local port range, low to high.
 func SetLocalPorts(t *testing.T, low, high uint16) {
 	t.Helper()
-	Sysctl(t, "/proc/sys/net/ipv4/ip_local_port_range", fmt.Sprintf("%d %d", low, high))
+	orRefused(t, netns.SetLocalPorts(low, high))
 }
 
 // Sysctl writes value to a file of /proc/sys.
 func Sysctl(t *testing.T, file, value string) {
 	t.Helper()
-	err := os.WriteFile(file, []byte(value), 0)
+	orRefused(t, os.WriteFile(file, []byte(value), 0))
+}
+
+// orRefused requires that a sysctl was written, or that the platform refuses it.
+func orRefused(t *testing.T, err error) {
+	t.Helper()
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
 		Refused(t, err.Error())
 	}

@@ -1,0 +1,157 @@
+package dialbench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+
+	"github.com/safedial/safedial/internal/netns"
+)
+
+// A Rig is a scene set for one dialer, in a process of its own.
+type Rig struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	enc *json.Encoder
+	dec *json.Decoder
+}
+
+// NewRig sets the scene for the dialer.
+func NewRig(scene Scene, dialer string) (*Rig, error) {
+	cmd := netns.Command(context.Background())
+	cmd.Env = append(os.Environ(), roleEnv+"="+dialRole)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("no namespaces of its own: %w", err)
+	}
+	r := &Rig{cmd: cmd, in: in, enc: json.NewEncoder(in), dec: json.NewDecoder(out)}
+	if _, err := r.ask(request{Op: "set", Scene: scene, Dialer: dialer}); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("%s, %s: %w", scene.Name, dialer, err)
+	}
+	return r, nil
+}
+
+// NewRigs sets the scene for each of the dialers.
+func NewRigs(scene Scene, dialers ...string) (rigs []*Rig, err error) {
+	for _, dialer := range dialers {
+		rig, err := NewRig(scene, dialer)
+		if err != nil {
+			Close(rigs)
+			return nil, err
+		}
+		rigs = append(rigs, rig)
+	}
+	return rigs, nil
+}
+
+// Close ends the processes of the rigs.
+func Close(rigs []*Rig) {
+	for _, rig := range rigs {
+		rig.Close()
+	}
+}
+
+// Close ends the process of the rig.
+func (r *Rig) Close() {
+	r.in.Close()
+	_ = r.cmd.Wait()
+}
+
+// Open opens connections to the server until n are open.
+func (r *Rig) Open(n int) error {
+	_, err := r.ask(request{Op: "open", N: n})
+	return err
+}
+
+// Dials dials n times, and hangs up.
+func (r *Rig) Dials(n int) (Batch, error) { return r.ask(request{Op: "dial", N: n}) }
+
+// Binds binds port 0 n times.
+func (r *Rig) Binds(n int) (Batch, error) { return r.ask(request{Op: "bind", N: n}) }
+
+// Listens listens on port 0 n times.
+func (r *Rig) Listens(n int) (Batch, error) { return r.ask(request{Op: "listen", N: n}) }
+
+func (r *Rig) ask(q request) (Batch, error) {
+	if err := r.enc.Encode(q); err != nil {
+		return Batch{}, err
+	}
+	var answer reply
+	if err := r.dec.Decode(&answer); err != nil {
+		return Batch{}, fmt.Errorf("the process of the dialer ended: %w", err)
+	}
+	if answer.Err != "" {
+		return answer.Batch, errors.New(answer.Err)
+	}
+	return answer.Batch, nil
+}
+
+// A Series is the batches of one rig.
+type Series []Batch
+
+// Compare has the rigs measure a batch of n each, in turn, forth and back, until
+// each has done rounds of them.
+func Compare(rigs []*Rig, rounds, n int, measure func(*Rig, int) (Batch, error)) ([]Series, error) {
+	series := make([]Series, len(rigs))
+	for round := range rounds {
+		for i := range rigs {
+			if round%2 == 1 {
+				i = len(rigs) - 1 - i
+			}
+			batch, err := measure(rigs[i], n)
+			if err != nil {
+				return nil, err
+			}
+			series[i] = append(series[i], batch)
+		}
+	}
+	return series, nil
+}
+
+// A Spread is the quartiles of something measured many times.
+type Spread struct{ Low, Median, High float64 }
+
+// Quartiles returns the Spread of values, at least one.
+func Quartiles(values []float64) Spread {
+	sorted := slices.Sorted(slices.Values(values))
+	at := func(part float64) float64 { return sorted[int(part*float64(len(sorted)-1)+0.5)] }
+	return Spread{at(0.25), at(0.5), at(0.75)}
+}
+
+// Time is the spread of the batches' times per dial, in nanoseconds.
+func (s Series) Time() Spread { return s.of(Batch.Mean) }
+
+// Mallocs and Bytes are the spread of the memory per dial.
+func (s Series) Mallocs() Spread { return s.of(func(b Batch) float64 { return b.Mallocs }) }
+func (s Series) Bytes() Spread   { return s.of(func(b Batch) float64 { return b.Bytes }) }
+
+func (s Series) of(figure func(Batch) float64) Spread {
+	values := make([]float64, len(s))
+	for i, b := range s {
+		values[i] = figure(b)
+	}
+	return Quartiles(values)
+}
+
+// Ratio is the spread of the times of s by those of the batches beside them.
+func (s Series) Ratio(to Series) Spread {
+	values := make([]float64, len(s))
+	for i := range s {
+		values[i] = s[i].Mean() / to[i].Mean()
+	}
+	return Quartiles(values)
+}

@@ -1,0 +1,228 @@
+package dialbench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/netns"
+)
+
+// roleEnv names, in the re-executed program, what it is there for.
+const roleEnv = "SAFEDIAL_BENCH_ROLE"
+
+const (
+	dialRole  = "dial"
+	serveRole = "serve"
+	holdRole  = "hold"
+)
+
+// Main does not return in a process that this package has started. A program that
+// measures calls it first.
+func Main() {
+	var err error
+	switch os.Getenv(roleEnv) {
+	case "":
+		return
+	case dialRole:
+		err = answer(os.Stdin, os.Stdout)
+	case serveRole:
+		err = serveInherited()
+	case holdRole:
+		err = hold(os.Args[1])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// A request is what a rig has its process do, and a reply what came of it.
+type request struct {
+	Op     string // "set", "open", "dial", "bind" or "listen"
+	Scene  Scene  // to set
+	Dialer string // to set
+	N      int
+}
+
+type reply struct {
+	Err string
+	Batch
+}
+
+// answer does what the requests say, in turn.
+func answer(requests io.Reader, replies io.Writer) error {
+	in, out := json.NewDecoder(requests), json.NewEncoder(replies)
+	var s *stage
+	for {
+		var q request
+		if err := in.Decode(&q); err != nil {
+			return nil // the rig is closed
+		}
+		var r reply
+		var err error
+		switch q.Op {
+		case "set":
+			s, err = set(q.Scene, q.Dialer)
+		case "open":
+			err = s.open(q.N)
+		case "dial":
+			r.Batch, err = s.dials(q.N)
+		case "bind":
+			r.Batch, err = binds(q.N)
+		case "listen":
+			r.Batch, err = listens(q.N)
+		}
+		if err != nil {
+			r.Err = err.Error()
+		}
+		if err := out.Encode(r); err != nil {
+			return err
+		}
+	}
+}
+
+// set sets the scene for a dialer.
+func set(scene Scene, dialer string) (*stage, error) {
+	raiseDescriptorLimit()
+	if err := netns.RaiseLoopback(); err != nil {
+		return nil, err
+	}
+	if scene.Want != unix.ECONNREFUSED {
+		if err := scene.serve(); err != nil {
+			return nil, err
+		}
+	}
+	if scene.Exhausted {
+		if err := exhaust(scene.Address); err != nil {
+			return nil, err
+		}
+	}
+	dial, err := dialFunc(scene, dialer)
+	return &stage{Scene: scene, dial: dial}, err
+}
+
+// serve listens, and has what is accepted closed at once, so that descriptors
+// suffice for as many connections as there are ports.
+func (s Scene) serve() (err error) {
+	var l net.Listener
+	listen := func() error {
+		l, err = net.Listen(s.network(), s.Address)
+		return err
+	}
+	if s.Away {
+		err = netns.Elsewhere(here, there, listen)
+	} else {
+		err = listen()
+	}
+	if err != nil {
+		return err
+	}
+	if !s.Apart {
+		go hangUpOnAll(l)
+		return nil
+	}
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return err
+	}
+	cmd := again(serveRole)
+	cmd.ExtraFiles = []*os.File{file}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return errors.Join(l.Close(), file.Close())
+}
+
+func hangUpOnAll(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		conn.Close()
+	}
+}
+
+// serveInherited serves the listener that the process has inherited.
+func serveInherited() error {
+	l, err := net.FileListener(os.NewFile(3, "listener"))
+	if err == nil {
+		hangUpOnAll(l)
+	}
+	return err
+}
+
+// again returns a command that runs this program in a role, and that ends with
+// this process.
+func again(role string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(context.Background(), "/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	return cmd
+}
+
+// exhaust has every port to the address taken.
+func exhaust(address string) error {
+	for range 64 {
+		cmd := again(holdRole, address)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if _, err := cmd.StdinPipe(); err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		var held string
+		if _, err := fmt.Fscanln(out, &held); err != nil {
+			return fmt.Errorf("holding ports: %w", err)
+		}
+		if held == "0" {
+			return nil
+		}
+	}
+	return errors.New("too few descriptors to take every port")
+}
+
+// hold connects to the address until no port or no descriptor is left, says how
+// often, and holds the connections until it is killed.
+func hold(address string) error {
+	raiseDescriptorLimit()
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if _, err := connectBare(to); errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EMFILE) {
+			fmt.Println(strconv.Itoa(n))
+			_, err := io.Copy(io.Discard, os.Stdin)
+			return err
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// raiseDescriptorLimit does what it can.
+func raiseDescriptorLimit() {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+}

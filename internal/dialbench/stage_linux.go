@@ -1,0 +1,227 @@
+package dialbench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial"
+)
+
+// A Batch is what some dials cost.
+type Batch struct {
+	// Each is the time of each dial in nanoseconds. With more than one goroutine
+	// it is the time of all, divided by their number.
+	Each []float64
+
+	Mallocs, Bytes float64 // of memory, per dial
+	Failed         int     // binds that found no port
+}
+
+// Mean is the time of a dial.
+func (b Batch) Mean() float64 {
+	sum := 0.0
+	for _, t := range b.Each {
+		sum += t
+	}
+	return sum / float64(len(b.Each))
+}
+
+// A stage is a Scene that is set, in the process of its dialer.
+type stage struct {
+	Scene
+	dial  func() (io.Closer, error)
+	conns []io.Closer
+}
+
+// dialFunc returns the dial to measure.
+func dialFunc(scene Scene, dialer string) (func() (io.Closer, error), error) {
+	var local net.Addr
+	if scene.LocalAddr != "" {
+		addr, err := net.ResolveTCPAddr("tcp", scene.LocalAddr)
+		if err != nil {
+			return nil, err
+		}
+		local = addr
+	}
+	network, address := scene.network(), scene.Address
+	switch dialer {
+	case Net:
+		d := net.Dialer{LocalAddr: local}
+		return func() (io.Closer, error) { return d.Dial(network, address) }, nil
+	case Safedial:
+		d := safedial.Dialer{LocalAddr: local}
+		return func() (io.Closer, error) { return d.Dial(network, address) }, nil
+	case Floor:
+		to, err := netip.ParseAddrPort(address)
+		return func() (io.Closer, error) { return connectBare(to) }, err
+	}
+	return nil, fmt.Errorf("no dialer %q", dialer)
+}
+
+// A bare socket is one that no poller knows.
+type bare int
+
+// connectBare dials by the fewest system calls that can.
+func connectBare(to netip.AddrPort) (bare, error) {
+	family, sa := unix.AF_INET, unix.Sockaddr(nil)
+	if to.Addr().Is4() {
+		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	} else {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("connect", err)
+	}
+	return bare(fd), nil
+}
+
+func (b bare) Close() error { return unix.Close(int(b)) }
+
+// hangUp closes a connection with a reset, which leaves no TIME_WAIT on its port.
+func hangUp(conn io.Closer) {
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		_ = conn.SetLinger(0)
+	case bare:
+		_ = unix.SetsockoptLinger(int(conn), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = conn.Close()
+}
+
+// open opens connections until there are n.
+func (s *stage) open(n int) error {
+	for len(s.conns) < n {
+		conn, err := s.dial()
+		if err != nil {
+			return fmt.Errorf("connection %d: %w", len(s.conns), err)
+		}
+		s.conns = append(s.conns, conn)
+	}
+	return nil
+}
+
+// once dials and hangs up, and returns the time of the dial.
+func (s *stage) once() (time.Duration, error) {
+	start := time.Now()
+	conn, err := s.dial()
+	took := time.Since(start)
+	if err == nil {
+		hangUp(conn)
+	}
+	switch {
+	case s.Want == 0 && err != nil:
+		return 0, err
+	case s.Want != 0 && !errors.Is(err, s.Want):
+		return 0, fmt.Errorf("%s: %v instead of %w", s.Name, err, s.Want)
+	}
+	return took, nil
+}
+
+func (s *stage) dials(n int) (Batch, error) {
+	if s.Goroutines > 1 {
+		return s.dialsAtOnce(n)
+	}
+	return measure(n, func(each []float64) error {
+		for i := range each {
+			took, err := s.once()
+			if err != nil {
+				return err
+			}
+			each[i] = float64(took)
+		}
+		return nil
+	})
+}
+
+// dialsAtOnce has the goroutines share n dials.
+func (s *stage) dialsAtOnce(n int) (Batch, error) {
+	return measure(n, func(each []float64) error {
+		errs := make([]error, s.Goroutines)
+		var group sync.WaitGroup
+		start := time.Now()
+		for g := range s.Goroutines {
+			group.Go(func() {
+				for i := g; i < n && errs[g] == nil; i += s.Goroutines {
+					_, errs[g] = s.once()
+				}
+			})
+		}
+		group.Wait()
+		took := float64(time.Since(start)) / float64(n)
+		for i := range each {
+			each[i] = took
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// measure has f fill in the times of n dials, and counts the memory of them.
+func measure(n int, f func(each []float64) error) (Batch, error) {
+	each := make([]float64, n)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := f(each)
+	runtime.ReadMemStats(&after)
+	return Batch{
+		Each:    each,
+		Mallocs: float64(after.Mallocs-before.Mallocs) / float64(n),
+		Bytes:   float64(after.TotalAlloc-before.TotalAlloc) / float64(n),
+	}, err
+}
+
+// binds binds port 0 of the unspecified address n times, by bare system calls.
+func binds(n int) (Batch, error) {
+	return occupy(n, func() (io.Closer, error) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, os.NewSyscallError("socket", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet4{}); err != nil {
+			unix.Close(fd)
+			return nil, os.NewSyscallError("bind", err)
+		}
+		return bare(fd), nil
+	})
+}
+
+// listens listens on ":0" n times.
+func listens(n int) (Batch, error) {
+	return occupy(n, func() (io.Closer, error) { return net.Listen("tcp", ":0") })
+}
+
+// occupy measures something that takes a port, and counts how often none is left.
+func occupy(n int, take func() (io.Closer, error)) (Batch, error) {
+	failed := 0
+	b, err := measure(n, func(each []float64) error {
+		for i := range each {
+			start := time.Now()
+			taken, err := take()
+			each[i] = float64(time.Since(start))
+			switch {
+			case errors.Is(err, unix.EADDRINUSE):
+				failed++
+			case err != nil:
+				return err
+			default:
+				taken.Close()
+			}
+		}
+		return nil
+	})
+	b.Failed = failed
+	return b, err
+}
