@@ -182,9 +182,6 @@ func exhaust(address string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := cmd.StdinPipe(); err != nil {
-			return err
-		}
 		if err := cmd.Start(); err != nil {
 			return err
 		}
@@ -208,10 +205,9 @@ func hold(address string) error {
 		return err
 	}
 	for n := 0; ; n++ {
-		if _, err := connectBare(to); errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EMFILE) {
+		if _, err := connectBare(to, portByPort); errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EMFILE) {
 			fmt.Println(strconv.Itoa(n))
-			_, err := io.Copy(io.Discard, os.Stdin)
-			return err
+			return unix.Pause()
 		} else if err != nil {
 			return err
 		}

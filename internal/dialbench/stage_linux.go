@@ -62,7 +62,7 @@ func dialFunc(scene Scene, dialer string) (func() (io.Closer, error), error) {
 		return func() (io.Closer, error) { return d.Dial(network, address) }, nil
 	case Floor:
 		to, err := netip.ParseAddrPort(address)
-		return func() (io.Closer, error) { return connectBare(to) }, err
+		return func() (io.Closer, error) { return connectBare(to, asItIs) }, err
 	}
 	return nil, fmt.Errorf("no dialer %q", dialer)
 }
@@ -70,8 +70,8 @@ func dialFunc(scene Scene, dialer string) (func() (io.Closer, error), error) {
 // A bare socket is one that no poller knows.
 type bare int
 
-// connectBare dials by the fewest system calls that can.
-func connectBare(to netip.AddrPort) (bare, error) {
+// connectBare dials by the fewest system calls that can, and those of prepare.
+func connectBare(to netip.AddrPort, prepare func(fd int) error) (bare, error) {
 	family, sa := unix.AF_INET, unix.Sockaddr(nil)
 	if to.Addr().Is4() {
 		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
@@ -82,6 +82,10 @@ func connectBare(to netip.AddrPort) (bare, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
+	if err := prepare(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
 	if err := unix.Connect(fd, sa); err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("connect", err)
@@ -90,6 +94,14 @@ func connectBare(to netip.AddrPort) (bare, error) {
 }
 
 func (b bare) Close() error { return unix.Close(int(b)) }
+
+func asItIs(int) error { return nil }
+
+// portByPort has connect(2) try one local port after the other, as of Linux 6.8, where
+// it would look through half of the range in vain before it takes the other half.
+func portByPort(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, 65535<<16|1)
+}
 
 // hangUp closes a connection with a reset, which leaves no TIME_WAIT on its port.
 func hangUp(conn io.Closer) {
