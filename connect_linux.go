@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,10 @@ import (
 // only sets options. NetDialer's guard binds LocalAddr itself, because nobody
 // could look at the socket after net connected it.
 func (g *guard) install(nd *net.Dialer) error {
-	nd.Control, nd.ControlContext = nil, g.hook
+	if g.asHook == nil {
+		g.asHook = g.hook
+	}
+	nd.Control, nd.ControlContext = nil, g.asHook
 	if g.alone && g.local != nil {
 		nd.LocalAddr = nil
 	}
@@ -42,63 +46,90 @@ func (g *guard) hook(ctx context.Context, network, address string, c syscall.Raw
 	if !ok {
 		return nil
 	}
-	var err error
-	ctrlErr := c.Control(func(fd uintptr) {
-		if g.connects {
-			err = g.connect(int(fd), dest)
-		} else {
-			err = g.prepare(int(fd), dest, address)
-		}
-	})
-	if ctrlErr != nil {
-		return ctrlErr
+	a := attempts.Get().(*attempt)
+	a.guard, a.destination, a.address = g, dest, address
+	err := c.Control(a.onSocket)
+	if err == nil {
+		err = a.err
 	}
+	a.guard, a.destination, a.address, a.err = nil, destination{}, "", nil
+	attempts.Put(a)
 	return err
 }
 
+// An attempt is the guard's work on one socket. It lasts as long as the hook, which
+// is so often that it is reused, with what would have to be allocated for each.
+type attempt struct {
+	*guard
+	destination
+	address  string // the destination, as net wrote it
+	fd       int
+	err      error
+	onSocket func(fd uintptr)
+	inet4    unix.SockaddrInet4
+	inet6    unix.SockaddrInet6
+}
+
+var attempts = sync.Pool{New: func() any {
+	a := new(attempt)
+	a.onSocket = func(fd uintptr) {
+		a.fd = int(fd)
+		if a.connects {
+			a.err = a.connect()
+		} else {
+			a.err = a.prepare()
+		}
+	}
+	return a
+}}
+
 // connect connects the socket from a port other than the destination's, and
 // refuses it if it is connected to itself all the same.
-func (g *guard) connect(fd int, dest destination) error {
-	allowed, fixed, err := g.choice(fd, dest)
+func (a *attempt) connect() error {
+	allowed, fixed, err := a.choice()
 	if err != nil {
 		return err
 	}
-	lent := false
+	lent, sa := false, a.sockaddr(a.AddrPort)
 	if fixed {
-		err = unix.Connect(fd, sockaddr(fd, dest.AddrPort, dest.v6))
+		err = unix.Connect(a.fd, sa)
 	} else {
-		lent, err = g.connectBeside(fd, dest, allowed)
+		lent, err = a.connectBeside(sa, allowed)
+	}
+	if err == unix.EINPROGRESS && a.Addr().IsLoopback() {
+		// The answer is there already, and a refused socket needs no look.
+		err = unix.Connect(a.fd, sa)
 	}
 	switch err {
 	case nil, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
-		err = g.look(fd, dest, fixed)
+		err = a.look(fixed)
 	}
 	if err == nil {
 		if lent {
-			reclaimPort(fd)
+			reclaimPort(a.fd)
 		}
 		return nil
 	}
 	if errno, ok := err.(unix.Errno); ok {
 		err = os.NewSyscallError("connect", errno)
 	}
-	if g.alone || fixed {
+	if a.alone || fixed {
 		return holdBack(err, fixed)
 	}
-	return g.consider(fd, dest, err)
+	return a.consider(err)
 }
 
 // consider notes whether another attempt may do better than the one that failed
 // with err, and returns what to tell net.
-func (g *guard) consider(fd int, dest destination, err error) error {
-	if err == ErrSelfConnect && dest.udp {
-		if dup, dupErr := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); dupErr == nil {
-			g.hold(func() { _ = unix.Close(dup) })
+func (a *attempt) consider(err error) error {
+	if err == ErrSelfConnect && a.udp {
+		if dup, dupErr := unix.FcntlInt(uintptr(a.fd), unix.F_DUPFD_CLOEXEC, 0); dupErr == nil {
+			a.hold(func() { _ = unix.Close(dup) })
 		}
 	}
 	if err == ErrSelfConnect || unavailable(err) || errors.Is(err, errStalePorts) {
 		localPorts.forget()
-		g.repeat(err)
+		a.repeat(err)
 	}
 	return holdBack(err, true)
 }
@@ -113,57 +144,56 @@ func holdBack(err error, hold bool) error {
 
 // choice returns the ports that the kernel may pick from as far as the caller is
 // concerned, or that the port is fixed because the socket has one.
-func (g *guard) choice(fd int, dest destination) (allowed PortRange, fixed bool, err error) {
-	allowed = g.allowed(fd)
-	if g.control != nil {
-		local, err := sockname(fd)
+func (a *attempt) choice() (allowed PortRange, fixed bool, err error) {
+	if a.control != nil {
+		local, err := sockname(a.fd)
 		if err != nil {
 			return PortRange{}, false, err
 		}
 		fixed = local.Port() != 0
 	}
-	if g.local != nil {
-		if err := bind(fd, g.local, dest.v6); err != nil {
+	if a.local != nil {
+		if err := a.bind(a.local); err != nil {
 			return PortRange{}, false, err
 		}
-		fixed = fixed || !g.portFree()
+		fixed = fixed || !a.portFree()
 	}
-	return allowed, fixed, nil
+	return a.allowed(), fixed, nil
 }
 
 // allowed returns the ports that both LocalPorts and the caller's hook allow.
-func (g *guard) allowed(fd int) PortRange {
+func (a *attempt) allowed() PortRange {
 	allowed := everyPort
-	if g.ports != (PortRange{}) {
-		allowed = g.ports
+	if a.ports != (PortRange{}) {
+		allowed = a.ports
 	}
-	if g.control != nil {
-		allowed = allowed.intersect(narrowed(fd))
+	if a.control != nil {
+		allowed = allowed.intersect(narrowed(a.fd))
 	}
 	return allowed
 }
 
 // around returns the windows to connect from, and fails if LocalPorts leave none.
-func (g *guard) around(port uint16, allowed PortRange) ([]PortRange, error) {
-	found := windows(port, localPorts.get(), allowed)
-	if len(found) > 0 || g.ports == (PortRange{}) {
+func (a *attempt) around(allowed PortRange) (around, error) {
+	found := windows(a.Port(), localPorts.get(), allowed)
+	if len(found.list()) > 0 || a.ports == (PortRange{}) {
 		return found, nil
 	}
 	localPorts.forget()
 	system := localPorts.get()
-	if found = windows(port, system, allowed); len(found) > 0 {
+	if found = windows(a.Port(), system, allowed); len(found.list()) > 0 {
 		return found, nil
 	}
-	return nil, fmt.Errorf("local ports %s: no port of the system's %s beside the destination's %d", g.ports, system, port)
+	return found, fmt.Errorf("local ports %s: no port of the system's %s beside the destination's %d", a.ports, system, a.Port())
 }
 
 // narrow is narrow(fd, window), whose failure matters only to LocalPorts.
-func (g *guard) narrow(fd int, window PortRange) (narrowed bool, err error) {
-	err = narrow(fd, window)
-	if err == nil || g.ports == (PortRange{}) {
+func (a *attempt) narrow(window PortRange) (narrowed bool, err error) {
+	err = narrow(a.fd, window)
+	if err == nil || a.ports == (PortRange{}) {
 		return err == nil, nil
 	}
-	return false, fmt.Errorf("local ports %s, of the system's %s: %w: %w", g.ports, localPorts.get(), errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
+	return false, fmt.Errorf("local ports %s, of the system's %s: %w: %w", a.ports, localPorts.get(), errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
 }
 
 // connectBeside connects from the first window around the destination's port
@@ -171,29 +201,29 @@ func (g *guard) narrow(fd int, window PortRange) (narrowed bool, err error) {
 // beside the destination's, the look alone keeps the promise: there a TCP socket
 // lends its port, by SO_REUSEADDR, to a server that binds it in the moment that
 // a self-connection lives.
-func (g *guard) connectBeside(fd int, dest destination, allowed PortRange) (lent bool, err error) {
-	sa := sockaddr(fd, dest.AddrPort, dest.v6)
-	around, err := g.around(dest.Port(), allowed)
+func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool, err error) {
+	found, err := a.around(allowed)
 	if err != nil {
 		return false, err
 	}
+	around := found.list()
 	for i, window := range around {
-		narrowed, err := g.narrow(fd, window)
+		narrowed, err := a.narrow(window)
 		if err != nil {
 			return false, err
 		}
 		if !narrowed {
 			break
 		}
-		err = unix.Connect(fd, sa)
+		err = unix.Connect(a.fd, sa)
 		if i == len(around)-1 || err != errAddrNotAvailable && err != errTryAgain {
 			return false, err
 		}
 	}
-	if !dest.udp && localPorts.get().Contains(dest.Port()) {
-		lent = lendPort(fd)
+	if !a.udp && localPorts.get().Contains(a.Port()) {
+		lent = lendPort(a.fd)
 	}
-	return lent, unix.Connect(fd, sa)
+	return lent, unix.Connect(a.fd, sa)
 }
 
 // errStalePorts is why a socket with a port outside LocalPorts is worth another
@@ -203,31 +233,31 @@ var errStalePorts = errors.New("the local port range has changed")
 // look refuses a socket that is connected to itself, or is about to be, or has
 // a port that LocalPorts do not allow, and has its close(2) send a reset, so that
 // it leaves no TIME_WAIT. It fails where it cannot tell.
-func (g *guard) look(fd int, dest destination, fixed bool) error {
-	err := g.lookAt(fd, dest, fixed)
+func (a *attempt) look(fixed bool) error {
+	err := a.lookAt(fixed)
 	if err != nil {
-		resetOnClose(fd)
+		resetOnClose(a.fd)
 	}
 	return err
 }
 
-func (g *guard) lookAt(fd int, dest destination, fixed bool) error {
-	local, err := sockname(fd)
+func (a *attempt) lookAt(fixed bool) error {
+	local, err := sockname(a.fd)
 	if err != nil {
 		return err
 	}
 	if !fixed {
-		if err := g.checkPort(local.Port()); err != nil {
+		if err := a.checkPort(local.Port()); err != nil {
 			return fmt.Errorf("%w: %w", err, errStalePorts)
 		}
 	}
-	if local.Port() != dest.Port() {
+	if local.Port() != a.Port() {
 		return nil
 	}
-	peer, err := peername(fd)
+	peer, err := peername(a.fd)
 	if errors.Is(err, unix.ENOTCONN) {
 		// Still connecting, but the kernel has picked the port already.
-		peer, err = dest.AddrPort, nil
+		peer, err = a.AddrPort, nil
 	}
 	if err == nil && sameEnd(local, peer) {
 		return ErrSelfConnect
@@ -239,54 +269,54 @@ func (g *guard) lookAt(fd int, dest destination, fixed bool) error {
 // picked by connect(2), from one window, and whoever closes it before it has
 // been looked at leaves nothing behind. That includes net, which discards the
 // self-connections that it sees by a plain close.
-func (g *guard) prepare(fd int, dest destination, address string) error {
-	if !dest.udp {
-		g.prepareReset(fd)
+func (a *attempt) prepare() error {
+	if !a.udp {
+		a.prepareReset()
 	}
-	if !g.portFree() {
+	if !a.portFree() {
 		return nil
 	}
-	if g.ports != (PortRange{}) {
+	if a.ports != (PortRange{}) {
 		// net connects, so that a stale range would show only after that.
 		localPorts.forget()
 	}
-	around, err := g.around(dest.Port(), g.allowed(fd))
+	found, err := a.around(a.allowed())
 	if err != nil {
 		return err
 	}
-	if !dest.udp {
-		bindAddressOnly(fd)
+	if !a.udp {
+		bindAddressOnly(a.fd)
 	}
-	if len(around) > 0 {
-		_, err = g.narrow(fd, g.nextWindow(address, around))
+	if around := found.list(); len(around) > 0 {
+		_, err = a.narrow(a.nextWindow(around))
 	}
 	return err
 }
 
 // prepareReset has a close reset the connection, unless the caller's hook has
 // said how it shall close.
-func (g *guard) prepareReset(fd int) {
-	if g.control != nil {
-		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || on != 0 {
+func (a *attempt) prepareReset() {
+	if a.control != nil {
+		if on, err := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || on != 0 {
 			return
 		}
 	}
-	resetOnClose(fd)
-	g.lingers.Store(true)
+	resetOnClose(a.fd)
+	a.lingers.Store(true)
 }
 
-// nextWindow picks one of the windows for an address, not the same twice in a
+// nextWindow picks one of the windows for the address, not the same twice in a
 // row if there are two.
-func (g *guard) nextWindow(address string, windows []PortRange) PortRange {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	window := windows[0]
-	if len(windows) > 1 && window == g.last[address] {
-		window = windows[1]
+func (a *attempt) nextWindow(around []PortRange) PortRange {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	window := around[0]
+	if len(around) > 1 && window == a.last[a.address] {
+		window = around[1]
 	}
-	if g.last == nil {
-		g.last = make(map[string]PortRange)
+	if a.last == nil {
+		a.last = make(map[string]PortRange)
 	}
-	g.last[address] = window
+	a.last[a.address] = window
 	return window
 }

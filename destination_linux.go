@@ -40,12 +40,15 @@ func parseDestination(network, address string) (destination, bool) {
 	return destination{AddrPort: netip.AddrPortFrom(addr, ap.Port()), v6: v6, udp: isUDP(network)}, true
 }
 
-// sockaddr returns the address in the form that a socket of its family takes.
-func sockaddr(fd int, ap netip.AddrPort, v6 bool) unix.Sockaddr {
-	if v6 {
-		return &unix.SockaddrInet6{Port: int(ap.Port()), ZoneId: zoneID(fd, ap.Addr().Zone()), Addr: ap.Addr().As16()}
+// sockaddr returns the address in the form that a socket of the destination's
+// family takes, until it is called again.
+func (a *attempt) sockaddr(ap netip.AddrPort) unix.Sockaddr {
+	if a.v6 {
+		a.inet6.Port, a.inet6.ZoneId, a.inet6.Addr = int(ap.Port()), zoneID(a.fd, ap.Addr().Zone()), ap.Addr().As16()
+		return &a.inet6
 	}
-	return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
+	a.inet4.Port, a.inet4.Addr = int(ap.Port()), ap.Addr().As4()
+	return &a.inet4
 }
 
 // zoneID returns the index of the interface that zone names, or the number that
@@ -64,20 +67,20 @@ func zoneID(fd int, zone string) uint32 {
 
 // bind binds the socket to local as net does, but leaves the port to connect(2)
 // if it is 0.
-func bind(fd int, local net.Addr, v6 bool) error {
+func (a *attempt) bind(local net.Addr) error {
 	ap := addrPort(local)
 	if ap.Port() == 0 {
-		bindAddressOnly(fd)
+		bindAddressOnly(a.fd)
 	}
 	addr := ap.Addr().Unmap()
 	switch {
 	case !addr.IsValid() || addr.IsUnspecified():
 		addr = netip.IPv4Unspecified()
-		if v6 {
+		if a.v6 {
 			addr = netip.IPv6Unspecified()
 		}
-	case addr.Is4() == v6:
+	case addr.Is4() == a.v6:
 		return &net.AddrError{Err: "no suitable address found", Addr: local.String()}
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(fd, netip.AddrPortFrom(addr, ap.Port()), v6)))
+	return os.NewSyscallError("bind", unix.Bind(a.fd, a.sockaddr(netip.AddrPortFrom(addr, ap.Port()))))
 }

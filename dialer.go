@@ -161,7 +161,10 @@ const (
 // MultipathTCP reports whether TCP dials ask for Multipath TCP (RFC 8684):
 // what SetMultipathTCP said, else net's default, which GODEBUG=multipathtcp
 // can change. It does not tell whether the system has it.
-func (d *Dialer) MultipathTCP() bool { return d.settings().MultipathTCP() }
+func (d *Dialer) MultipathTCP() bool {
+	nd := d.settings()
+	return nd.MultipathTCP()
+}
 
 // SetMultipathTCP makes TCP dials use Multipath TCP, or not, whatever the
 // default is. Where the system or the server lacks it, dials fall back to TCP.
@@ -174,8 +177,8 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 }
 
 // settings returns a net.Dialer with the fields that the two have in common.
-func (d *Dialer) settings() *net.Dialer {
-	nd := &net.Dialer{
+func (d *Dialer) settings() net.Dialer {
+	nd := net.Dialer{
 		Timeout:         d.Timeout,
 		Deadline:        d.Deadline,
 		LocalAddr:       d.LocalAddr,
@@ -206,12 +209,13 @@ func (d *Dialer) settings() *net.Dialer {
 // check its result.
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
-	g := d.newGuard(d.LocalAddr)
+	g := new(guard)
+	g.set(d, d.LocalAddr)
 	g.alone = true
-	if err := g.install(nd); err != nil {
+	if err := g.install(&nd); err != nil {
 		nd.ControlContext = func(context.Context, string, string, syscall.RawConn) error { return err }
 	}
-	return nd
+	return &nd
 }
 
 // Dial connects to the address on the named network as [net.Dialer.Dial] does;
@@ -231,9 +235,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // The context must not be nil. It bounds the whole dial; its end does not touch
 // a connection that has been returned.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.dial(ctx, network, address, d.LocalAddr, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
-		return nd.DialContext(ctx, network, address)
-	})
+	return d.dial(ctx, call{network: network, address: address}, d.LocalAddr)
 }
 
 // DialTCP connects to raddr from laddr on the network "tcp", "tcp4" or "tcp6",
@@ -242,42 +244,22 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // nothing at all, where net.Dialer takes it for the unspecified address
 // (https://go.dev/issue/81620); such a dial reports to [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
-	remote := net.TCPAddrFromAddrPort(raddr)
+	remote := net.TCPAddrFromAddrPort(raddr).String()
 	if laddr == (netip.AddrPort{}) && fits("tcp", network, raddr.Addr()) {
-		return as[*net.TCPConn](d.dialFromNowhere(ctx, network, remote.String()))
+		return typed[*net.TCPConn](d.dial(ctx, call{network: network, address: remote}, nil))
 	}
-	local := net.TCPAddrFromAddrPort(laddr)
-	return as[*net.TCPConn](d.dial(ctx, network, remote.String(), local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
-		conn, err := nd.DialTCP(ctx, network, laddr, raddr)
-		if err != nil {
-			return nil, err
-		}
-		return conn, nil
-	}))
+	c := call{method: callDialTCP, network: network, address: remote, laddr: laddr, raddr: raddr}
+	return typed[*net.TCPConn](d.dial(ctx, c, net.TCPAddrFromAddrPort(laddr)))
 }
 
 // DialUDP is to UDP what DialTCP is to TCP.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
-	remote := net.UDPAddrFromAddrPort(raddr)
+	remote := net.UDPAddrFromAddrPort(raddr).String()
 	if laddr == (netip.AddrPort{}) && fits("udp", network, raddr.Addr()) {
-		return as[*net.UDPConn](d.dialFromNowhere(ctx, network, remote.String()))
+		return typed[*net.UDPConn](d.dial(ctx, call{network: network, address: remote}, nil))
 	}
-	local := net.UDPAddrFromAddrPort(laddr)
-	return as[*net.UDPConn](d.dial(ctx, network, remote.String(), local, func(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
-		conn, err := nd.DialUDP(ctx, network, laddr, raddr)
-		if err != nil {
-			return nil, err
-		}
-		return conn, nil
-	}))
-}
-
-// dialFromNowhere dials without a LocalAddr. Of net.Dialer's methods only
-// DialContext can leave a socket unbound.
-func (d *Dialer) dialFromNowhere(ctx context.Context, network, address string) (net.Conn, error) {
-	unbound := *d
-	unbound.LocalAddr = nil
-	return unbound.DialContext(ctx, network, address)
+	c := call{method: callDialUDP, network: network, address: remote, laddr: laddr, raddr: raddr}
+	return typed[*net.UDPConn](d.dial(ctx, c, net.UDPAddrFromAddrPort(laddr)))
 }
 
 // fits reports whether net.Dialer.DialContext takes addr on network as
@@ -296,20 +278,16 @@ func fits(protocol, network string, addr netip.Addr) bool {
 	return false
 }
 
-// as returns conn as what it is, and nil for nil.
-func as[C net.Conn](conn net.Conn, err error) (C, error) {
-	c, _ := conn.(C)
-	return c, err
-}
-
 // DialIP is [net.Dialer.DialIP] with the same settings.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error) {
-	return d.settings().DialIP(ctx, network, laddr, raddr)
+	nd := d.settings()
+	return nd.DialIP(ctx, network, laddr, raddr)
 }
 
 // DialUnix is [net.Dialer.DialUnix] with the same settings.
 func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *net.UnixAddr) (*net.UnixConn, error) {
-	return d.settings().DialUnix(ctx, network, laddr, raddr)
+	nd := d.settings()
+	return nd.DialUnix(ctx, network, laddr, raddr)
 }
 
 // Dial connects as [net.Dial] does, with a zero [Dialer].

@@ -62,7 +62,7 @@ func TestSettingsReachNet(t *testing.T) {
 		Control:         func(string, string, syscall.RawConn) error { return nil },
 		ControlContext:  func(context.Context, string, string, syscall.RawConn) error { return nil },
 	}
-	nd := reflect.ValueOf(*d.settings())
+	nd := reflect.ValueOf(d.settings())
 	for i := range nd.NumField() {
 		field := nd.Type().Field(i)
 		if !field.IsExported() {
@@ -102,12 +102,12 @@ func TestEveryWayIn(t *testing.T) {
 		"Dial":                  func() (net.Conn, error) { return Dial("tcp", address) },
 		"DialTimeout":           func() (net.Conn, error) { return DialTimeout("tcp", address, time.Minute) },
 		"DialContext":           func() (net.Conn, error) { return DialContext(ctx, "tcp", address) },
-		"DialTCP":               func() (net.Conn, error) { return anyConn(DialTCP("tcp", nil, tcpAddr)) },
-		"DialTCP from anywhere": func() (net.Conn, error) { return anyConn(DialTCP("tcp4", &net.TCPAddr{}, tcpAddr)) },
+		"DialTCP":               func() (net.Conn, error) { return untyped(DialTCP("tcp", nil, tcpAddr)) },
+		"DialTCP from anywhere": func() (net.Conn, error) { return untyped(DialTCP("tcp4", &net.TCPAddr{}, tcpAddr)) },
 		"Dialer.Dial":           func() (net.Conn, error) { return d.Dial("tcp", address) },
 		"Dialer.DialContext":    func() (net.Conn, error) { return d.DialContext(ctx, "tcp4", address) },
 		"Dialer.DialTCP": func() (net.Conn, error) {
-			return anyConn(d.DialTCP(ctx, "tcp", netip.AddrPort{}, tcpAddr.AddrPort()))
+			return untyped(d.DialTCP(ctx, "tcp", netip.AddrPort{}, tcpAddr.AddrPort()))
 		},
 		"NetDialer": func() (net.Conn, error) { return d.NetDialer().DialContext(ctx, "tcp", address) },
 		"NetDialer from an address": func() (net.Conn, error) {

@@ -96,7 +96,7 @@ func differences(dir string) []difference {
 	liveAddr, deadAddr := netip.AddrPortFrom(here, 40000), netip.AddrPortFrom(here, 9)
 	dialTCP := func(network string, laddr, raddr netip.AddrPort) func(methods, context.Context) (net.Conn, error) {
 		return func(m methods, ctx context.Context) (net.Conn, error) {
-			return anyConn(m.DialTCP(ctx, network, laddr, raddr))
+			return untyped(m.DialTCP(ctx, network, laddr, raddr))
 		}
 	}
 
@@ -251,16 +251,16 @@ func differences(dir string) []difference {
 		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
 		{name: "DialTCP canceled", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
 		{name: "DialUDP", dial: func(m methods, ctx context.Context) (net.Conn, error) {
-			return anyConn(m.DialUDP(ctx, "udp", netip.AddrPortFrom(here, 0), liveAddr))
+			return untyped(m.DialUDP(ctx, "udp", netip.AddrPortFrom(here, 0), liveAddr))
 		}},
 		{name: "DialIP", dial: func(m methods, ctx context.Context) (net.Conn, error) {
-			return anyConn(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
+			return untyped(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
 		}},
 		{name: "DialUnix", dial: func(m methods, ctx context.Context) (net.Conn, error) {
-			return anyConn(m.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: filepath.Join(dir, "live"), Net: "unix"}))
+			return untyped(m.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: filepath.Join(dir, "live"), Net: "unix"}))
 		}},
 		{name: "DialUnix without an address", dial: func(m methods, ctx context.Context) (net.Conn, error) {
-			return anyConn(m.DialUnix(ctx, "unix", nil, nil))
+			return untyped(m.DialUnix(ctx, "unix", nil, nil))
 		}},
 	}
 	for _, c := range destinationCases {

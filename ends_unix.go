@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // socketEnds asks the socket for its two ends. A socket that is neither IPv4
@@ -24,21 +22,23 @@ func socketEnds(c syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, err
 }
 
+// sockname and peername use package syscall, because x/sys/unix asks the socket for
+// its protocol too, which is one more system call for each.
 func sockname(fd int) (netip.AddrPort, error) {
-	sa, err := unix.Getsockname(fd)
+	sa, err := syscall.Getsockname(fd)
 	return sockaddrPort(sa), os.NewSyscallError("getsockname", err)
 }
 
 func peername(fd int) (netip.AddrPort, error) {
-	sa, err := unix.Getpeername(fd)
+	sa, err := syscall.Getpeername(fd)
 	return sockaddrPort(sa), os.NewSyscallError("getpeername", err)
 }
 
-func sockaddrPort(sa unix.Sockaddr) netip.AddrPort {
+func sockaddrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
 	return netip.AddrPort{}

@@ -19,6 +19,9 @@ type guard struct {
 	ports   PortRange   // where the kernel may pick; zero: anywhere
 	alone   bool        // no dial of ours stands around the hook: it is NetDialer's
 
+	// asHook is the guard's method hook, which is made once.
+	asHook controlFunc
+
 	// connects says that the hook connects the socket itself and looks at it,
 	// not net; install sets it.
 	connects bool
@@ -41,9 +44,12 @@ type guard struct {
 	held []func()
 }
 
-// newGuard returns the guard of a dial from local.
-func (d *Dialer) newGuard(local net.Addr) *guard {
-	g := &guard{control: d.callersControl(), ports: d.LocalPorts}
+// guards are those of dials that have returned, and whose hook is called no more.
+var guards = sync.Pool{New: func() any { return new(guard) }}
+
+// set makes the guard that of a dial from local.
+func (g *guard) set(d *Dialer, local net.Addr) {
+	g.control, g.ports = d.callersControl(), d.LocalPorts
 	switch addr := local.(type) {
 	case *net.TCPAddr:
 		if addr != nil {
@@ -54,8 +60,10 @@ func (d *Dialer) newGuard(local net.Addr) *guard {
 			g.local = addr
 		}
 	}
-	return g
 }
+
+// reset forgets the dial, for another.
+func (g *guard) reset() { *g = guard{asHook: g.asHook} }
 
 // callersControl returns the caller's hook in its newer form, or nil.
 func (d *Dialer) callersControl() controlFunc {
@@ -143,8 +151,11 @@ func (g *guard) blame(err error) error {
 	g.mu.Lock()
 	holds := len(g.held) > 0
 	g.mu.Unlock()
+	if !holds || !noPort(err) {
+		return err
+	}
 	var op *net.OpError
-	if !holds || !noPort(err) || !errors.As(err, &op) {
+	if !errors.As(err, &op) {
 		return err
 	}
 	g.repeat(ErrSelfConnect)

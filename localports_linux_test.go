@@ -34,9 +34,9 @@ var portDials = map[string]func(d *Dialer, network string, remote netip.AddrPort
 	},
 	"typed": func(d *Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
 		if isUDP(network) {
-			return anyConn(d.DialUDP(context.Background(), network, netip.AddrPort{}, remote))
+			return untyped(d.DialUDP(context.Background(), network, netip.AddrPort{}, remote))
 		}
-		return anyConn(d.DialTCP(context.Background(), network, netip.AddrPortFrom(remote.Addr(), 0), remote))
+		return untyped(d.DialTCP(context.Background(), network, netip.AddrPortFrom(remote.Addr(), 0), remote))
 	},
 }
 

@@ -35,7 +35,7 @@ func TestNetDialerTLS(t *testing.T) {
 			return td.DialContext(t.Context(), "tcp", address)
 		},
 		"tls.DialWithDialer": func() (net.Conn, error) {
-			return anyConn(tls.DialWithDialer(d.NetDialer(), "tcp", address, config))
+			return untyped(tls.DialWithDialer(d.NetDialer(), "tcp", address, config))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

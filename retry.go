@@ -21,38 +21,51 @@ const (
 // firstPause is a variable for the tests that find no port a million times.
 var firstPause = time.Millisecond
 
-// dial runs attempts at a dial from local until one need not be repeated. Each is
-// once, with the caller's settings, the guard, and a context that bounds them all.
-func (d *Dialer) dial(ctx context.Context, network, address string, local net.Addr, once func(context.Context, *net.Dialer) (net.Conn, error)) (net.Conn, error) {
+// dial makes the call from local, unless nil, guarded, and bounded by all that
+// bounds d's dials.
+func (d *Dialer) dial(ctx context.Context, c call, local net.Addr) (net.Conn, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	nd := d.settings()
 	nd.Timeout, nd.Deadline, nd.Cancel = 0, time.Time{}, nil
-	if !isTCP(network) && !isUDP(network) {
-		return once(ctx, nd)
+	if c.method == callDialContext {
+		nd.LocalAddr = local
 	}
-	g := d.newGuard(local)
+	if !isTCP(c.network) && !isUDP(c.network) {
+		return c.on(ctx, &nd)
+	}
+	g := guards.Get().(*guard)
+	g.set(d, local)
+	conn, err := d.repeat(ctx, &nd, c, g)
+	if c.serial(&nd) {
+		g.reset()
+		guards.Put(g)
+	}
+	return conn, err
+}
+
+// repeat makes the call until it need not be repeated, or may not.
+func (d *Dialer) repeat(ctx context.Context, nd *net.Dialer, c call, g *guard) (net.Conn, error) {
 	defer g.release()
 	if err := g.install(nd); err != nil {
-		return nil, dialError(network, g.local, nil, err)
+		return nil, dialError(c.network, g.local, nil, err)
 	}
-
 	for failed, pauses := 0, 0; ; {
 		g.again.Store(nil)
-		conn, err := once(ctx, nd)
+		conn, err := c.on(ctx, nd)
 		if err == nil {
 			if err = g.accept(conn); err == nil {
 				return conn, nil
 			}
-			err = dialError(network, g.local, conn.RemoteAddr(), err)
+			err = dialError(c.network, g.local, conn.RemoteAddr(), err)
 		}
 		err = g.blame(err)
-		cause, sockets := g.repeatable(network, err)
+		cause, sockets := g.repeatable(c.network, err)
 		if failed += sockets; cause == nil || failed > d.maxRetries() {
 			return nil, released(err)
 		}
 		if d.OnRetry != nil {
-			d.OnRetry(ctx, Retry{Network: network, Address: address, Attempt: failed, Err: cause})
+			d.OnRetry(ctx, Retry{Network: c.network, Address: c.address, Attempt: failed, Err: cause})
 		}
 		if !errors.Is(cause, ErrSelfConnect) {
 			pause(ctx, pauses)

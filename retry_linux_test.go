@@ -284,10 +284,10 @@ func TestOnePortServesEachDestination(t *testing.T) {
 				return d.NetDialer().Dial("tcp", remote.String())
 			},
 			"DialTCP from nowhere": func(remote netip.AddrPort) (net.Conn, error) {
-				return anyConn(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
+				return untyped(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
 			},
 			"DialTCP from an address": func(remote netip.AddrPort) (net.Conn, error) {
-				return anyConn(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
+				return untyped(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
 			},
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -87,11 +87,3 @@ func hangUp(conn net.Conn) {
 	}
 	_ = conn.Close()
 }
-
-// anyConn makes a net.Conn of what a typed dial returns.
-func anyConn[C net.Conn](conn C, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
-}

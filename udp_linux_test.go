@@ -100,7 +100,7 @@ func dialEveryUDP(t *testing.T) {
 			remote, err := net.ResolveUDPAddr(network, address)
 			require.NoError(t, err)
 			local, _ := d.LocalAddr.(*net.UDPAddr)
-			return anyConn(d.DialUDP(t.Context(), network, local.AddrPort(), remote.AddrPort()))
+			return untyped(d.DialUDP(t.Context(), network, local.AddrPort(), remote.AddrPort()))
 		},
 	}
 	configurations := 0
