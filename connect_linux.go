@@ -112,6 +112,9 @@ func (a *attempt) connect() error {
 	}
 	if errno, ok := err.(unix.Errno); ok {
 		err = os.NewSyscallError("connect", errno)
+		if errno != unix.EADDRNOTAVAIL {
+			return err
+		}
 	}
 	if a.alone || fixed {
 		return holdBack(err, fixed)
@@ -308,10 +311,13 @@ func (a *attempt) prepareReset() {
 // nextWindow picks one of the windows for the address, not the same twice in a
 // row if there are two.
 func (a *attempt) nextWindow(around []PortRange) PortRange {
+	if len(around) == 1 {
+		return around[0]
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	window := around[0]
-	if len(around) > 1 && window == a.last[a.address] {
+	if window == a.last[a.address] {
 		window = around[1]
 	}
 	if a.last == nil {

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/safedial/safedial"
-	"github.com/safedial/safedial/examples/internal/progress"
+	"github.com/safedial/safedial/internal/progress"
 )
 
 // patience is how long net.Dialer may take to meet a self-connection. It is a

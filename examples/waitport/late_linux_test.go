@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/safedial/safedial"
-	"github.com/safedial/safedial/examples/internal/progress"
+	"github.com/safedial/safedial/internal/progress"
 	"github.com/safedial/safedial/internal/nstest"
 )
 

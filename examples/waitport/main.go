@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/safedial/safedial"
-	"github.com/safedial/safedial/examples/internal/progress"
+	"github.com/safedial/safedial/internal/progress"
 )
 
 const (

@@ -139,6 +139,14 @@ func (s Series) Time() Spread { return s.of(Batch.Mean) }
 func (s Series) Mallocs() Spread { return s.of(func(b Batch) float64 { return b.Mallocs }) }
 func (s Series) Bytes() Spread   { return s.of(func(b Batch) float64 { return b.Bytes }) }
 
+// Failed is how many binds found no port.
+func (s Series) Failed() (n int) {
+	for _, b := range s {
+		n += b.Failed
+	}
+	return n
+}
+
 func (s Series) of(figure func(Batch) float64) Spread {
 	values := make([]float64, len(s))
 	for i, b := range s {

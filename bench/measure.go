@@ -1,0 +1,113 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/safedial/safedial/internal/dialbench"
+)
+
+// dialsPerBatch keeps a batch short, so that the batches beside it saw the
+// machine in the same mood.
+const dialsPerBatch = 50
+
+// A scene is what was measured of one, by each of its rigs.
+type scene struct {
+	dialbench.Scene
+	title  string
+	series []dialbench.Series
+}
+
+var titles = []struct {
+	scene dialbench.Scene
+	title string
+}{
+	{dialbench.Outside, "accepted, port outside of the local range"},
+	{dialbench.Inside, "accepted, port inside"},
+	{dialbench.Outside6, "accepted, outside, IPv6"},
+	{dialbench.Inside6, "accepted, inside, IPv6"},
+	{dialbench.Apart, "accepted by another process"},
+	{dialbench.Refused, "refused"},
+	{dialbench.Veth, "across a veth pair"},
+	{dialbench.VethApart, "across a veth pair, to another process"},
+	{dialbench.LocalAddr, "from LocalAddr 127.0.0.1:0"},
+	{dialbench.Hostname, "to localhost, by name"},
+	{dialbench.Goroutines2, "2 goroutines"},
+	{dialbench.Goroutines8, "8 goroutines"},
+	{dialbench.Goroutines64, "64 goroutines"},
+	{dialbench.Exhausted, "no port left of 28,232"},
+}
+
+func measureScenes(rounds int, step func(string)) ([]scene, error) {
+	var scenes []scene
+	for _, t := range titles {
+		step(t.title)
+		dialers := []string{dialbench.Net, dialbench.Safedial}
+		if t.scene.LocalAddr == "" && t.scene.Name != dialbench.Hostname.Name {
+			dialers = append(dialers, dialbench.Floor)
+		}
+		rigs, err := dialbench.NewRigs(t.scene, dialers...)
+		if err != nil {
+			return nil, err
+		}
+		r, n := rounds, dialsPerBatch
+		if t.scene.Exhausted {
+			r, n = 20, 2 // one takes a thousand times as long
+		}
+		series, err := compare(rigs, r, n, (*dialbench.Rig).Dials)
+		dialbench.Close(rigs)
+		if err != nil {
+			return nil, err
+		}
+		scenes = append(scenes, scene{t.scene, t.title, series})
+	}
+	return scenes, nil
+}
+
+// compare is dialbench.Compare after a batch that warms up.
+func compare(rigs []*dialbench.Rig, rounds, n int, measure func(*dialbench.Rig, int) (dialbench.Batch, error)) ([]dialbench.Series, error) {
+	if _, err := dialbench.Compare(rigs, 1, n, measure); err != nil {
+		return nil, err
+	}
+	return dialbench.Compare(rigs, rounds, n, measure)
+}
+
+// A point is what was measured while a number of connections were open.
+type point struct {
+	open               int
+	dial, bind, listen []dialbench.Series
+}
+
+func measureOpen(rounds int, step func(string)) ([]point, error) {
+	rigs, err := dialbench.NewRigs(dialbench.Outside, dialbench.Net, dialbench.Safedial)
+	if err != nil {
+		return nil, err
+	}
+	defer dialbench.Close(rigs)
+	var points []point
+	for _, open := range []int{0, 2000, 4000, 6000, 8000, 10000, 12000, 13000, 14000, 14200, 15000, 16000, 17000, 18000, 19000} {
+		step(fmt.Sprintf("%d open connections", open))
+		for _, rig := range rigs {
+			if err := rig.Open(open); err != nil {
+				return nil, err
+			}
+		}
+		p := point{open: open}
+		r, n := rounds, dialsPerBatch
+		if open > 14000 {
+			r, n = min(rounds, 40), 5 // net.Dialer's take fifty times as long
+		}
+		if p.dial, err = compare(rigs, r, n, (*dialbench.Rig).Dials); err != nil {
+			return nil, err
+		}
+		if p.bind, err = compare(rigs, 40, dialsPerBatch, (*dialbench.Rig).Binds); err != nil {
+			return nil, err
+		}
+		if p.listen, err = compare(rigs, 40, dialsPerBatch, (*dialbench.Rig).Listens); err != nil {
+			return nil, err
+		}
+		points = append(points, p)
+	}
+	return points, nil
+}

@@ -1,0 +1,53 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/safedial/safedial/internal/dialbench"
+)
+
+func printScenes(scenes []scene) {
+	fmt.Println("| dial | net.Dialer | safedial | ratio (quartiles) | net.Dialer, safedial by the floor | allocations | bytes |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
+	for _, s := range scenes {
+		floors := ""
+		if len(s.series) > floor {
+			floors = fmt.Sprintf("%.2f, %.2f", s.series[net].Ratio(s.series[floor]).Median, s.series[safedial].Ratio(s.series[floor]).Median)
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s |\n", s.title,
+			duration(s.series[net].Time().Median), duration(s.series[safedial].Time().Median), ratio(s.series[safedial].Ratio(s.series[net])), floors,
+			pair("%.0f, %.0f", s.series, dialbench.Series.Mallocs), pair("%.0f, %.0f", s.series, dialbench.Series.Bytes))
+	}
+	fmt.Println()
+}
+
+func pair(format string, series []dialbench.Series, figure func(dialbench.Series) dialbench.Spread) string {
+	return fmt.Sprintf(format, figure(series[net]).Median, figure(series[safedial]).Median)
+}
+
+func printOpen(points []point) {
+	fmt.Println("| open connections | net.Dialer | safedial | ratio (quartiles) | safedial by its first | bind(0) of another program: ratio | Listen(\":0\"): ratio | of these failed |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- |")
+	first := points[0].dial[safedial].Time().Median
+	for _, p := range points {
+		mine := p.dial[safedial].Time().Median
+		fmt.Printf("| %d | %s | %s | %s | %.2f | %s | %s | %d, %d |\n", p.open,
+			duration(p.dial[net].Time().Median), duration(mine), ratio(p.dial[safedial].Ratio(p.dial[net])), mine/first,
+			ratio(p.bind[safedial].Ratio(p.bind[net])), ratio(p.listen[safedial].Ratio(p.listen[net])),
+			p.bind[net].Failed()+p.listen[net].Failed(), p.bind[safedial].Failed()+p.listen[safedial].Failed())
+	}
+	fmt.Println()
+}
+
+func duration(ns float64) string {
+	if ns >= 1e6 {
+		return fmt.Sprintf("%.2f ms", ns/1e6)
+	}
+	return fmt.Sprintf("%.1f µs", ns/1e3)
+}
+
+func ratio(s dialbench.Spread) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Low, s.High)
+}

@@ -1,0 +1,176 @@
+package safedial
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+// A budget is what a dial may cost. A test that fails because net costs less, or
+// a change that is worth more, is a reason to write other numbers here.
+type budget struct {
+	name    string
+	network string
+	address string
+	local   net.Addr
+	refused bool
+
+	systemCalls map[string]int // those that do not depend on the scheduler
+	allocs      float64
+	overNet     float64 // allocations beyond net.Dialer's
+	bytesByNet  float64 // bytes by net.Dialer's
+}
+
+var budgets = []budget{
+	{
+		name: "accepted, IPv4", network: "tcp", address: "127.0.0.1:9000",
+		systemCalls: map[string]int{"socket": 1, "connect": 3, "getsockname": 2, "getpeername": 1, "setsockopt": 6, "epoll_ctl": 2, "close": 1},
+		allocs:      21, overNet: 6, bytesByNet: 1.2,
+	},
+	{
+		name: "accepted, IPv6, inside the range", network: "tcp", address: "[::1]:40000",
+		systemCalls: map[string]int{"socket": 1, "connect": 3, "getsockname": 2, "getpeername": 1, "setsockopt": 7, "epoll_ctl": 2, "close": 1},
+		allocs:      20, overNet: 6, bytesByNet: 1.2,
+	},
+	{
+		name: "refused", network: "tcp", address: "127.0.0.1:9", refused: true,
+		systemCalls: map[string]int{"socket": 1, "connect": 2, "setsockopt": 1, "close": 1},
+		allocs:      15, overNet: 6, bytesByNet: 1.2,
+	},
+	{
+		name: "LocalAddr", network: "tcp", address: "127.0.0.1:9000", local: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
+		systemCalls: map[string]int{"socket": 1, "bind": 1, "connect": 1, "getsockname": 1, "getpeername": 1, "setsockopt": 9, "getsockopt": 1, "epoll_ctl": 2, "close": 1},
+		allocs:      21, overNet: 6, bytesByNet: 1.2,
+	},
+	{
+		name: "UDP", network: "udp", address: "127.0.0.1:9000",
+		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 2, "getpeername": 1, "setsockopt": 2, "epoll_ctl": 2, "close": 1},
+		allocs:      20, overNet: 6, bytesByNet: 1.2,
+	},
+}
+
+type anyDialer interface {
+	Dial(network, address string) (net.Conn, error)
+}
+
+func (b budget) dial(t testing.TB, d anyDialer) {
+	conn, err := d.Dial(b.network, b.address)
+	if (err == nil) == b.refused {
+		t.Fatalf("%s: %v", b.name, err)
+	}
+	if err == nil {
+		conn.Close()
+	}
+}
+
+// listenForBudgets listens for TCP where the budgets dial. The kernel holds what
+// nobody accepts, so that the dials alone are measured.
+func listenForBudgets(t *testing.T) {
+	t.Helper()
+	for _, address := range []string{"127.0.0.1:9000", "[::1]:40000"} {
+		l, err := net.Listen("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { l.Close() })
+	}
+}
+
+const countedEnv = "SAFEDIAL_COUNTED_DIALS" // in the process that strace(1) counts: "budget dials"
+
+// TestSystemCalls counts the system calls of a dial.
+func TestSystemCalls(t *testing.T) {
+	if counted := os.Getenv(countedEnv); counted != "" {
+		var i, dials int
+		_, err := fmt.Sscan(counted, &i, &dials)
+		require.NoError(t, err)
+		for range dials {
+			budgets[i].dial(t, &Dialer{LocalAddr: budgets[i].local})
+		}
+		return
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		nstest.Refused(t, err.Error())
+	}
+	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
+		listenForBudgets(t)
+		for i, b := range budgets {
+			const dials = 100
+			without, with := countSystemCalls(t, i, 0), countSystemCalls(t, i, dials)
+			spent := map[string]int{}
+			for _, name := range []string{"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt", "epoll_ctl", "close"} {
+				// A few more come from the runtime, whatever is dialled.
+				spent[name] = (with[name] - without[name] + dials/4) / dials
+				assert.LessOrEqual(t, spent[name], b.systemCalls[name], "%s: %s", b.name, name)
+			}
+			assert.NotZero(t, spent["connect"], b.name)
+			t.Logf("%s: %v", b.name, spent)
+		}
+	})
+}
+
+// countSystemCalls returns how often a process makes each system call that dials
+// by budget i.
+func countSystemCalls(t *testing.T, i, dials int) map[string]int {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "strace")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), "strace", "-f", "-c", "-o", file, self, "-test.run=^TestSystemCalls$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", countedEnv, i, dials))
+	output, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	calls := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		// % time, seconds, usecs/call, calls, errors if any, syscall
+		if fields := strings.Fields(line); len(fields) >= 5 {
+			if n, err := strconv.Atoi(fields[3]); err == nil {
+				calls[fields[len(fields)-1]] = n
+			}
+		}
+	}
+	return calls
+}
+
+// TestAllocations counts the allocations of a dial.
+func TestAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector has pools drop what they hold")
+	}
+	nstest.Run(t, func(t *testing.T) {
+		listenForBudgets(t)
+		for _, b := range budgets {
+			withNet, netBytes := allocations(t, b, &net.Dialer{LocalAddr: b.local})
+			mine, bytes := allocations(t, b, &Dialer{LocalAddr: b.local})
+			t.Logf("%s: net.Dialer %.0f and %.0f bytes, safedial %.0f and %.0f bytes", b.name, withNet, netBytes, mine, bytes)
+			assert.LessOrEqual(t, mine, b.allocs, b.name)
+			assert.LessOrEqual(t, mine, withNet+b.overNet, b.name)
+			assert.LessOrEqual(t, bytes, b.bytesByNet*netBytes, b.name)
+		}
+	})
+}
+
+// allocations returns how many allocations a dial makes, and of how many bytes.
+func allocations(t *testing.T, b budget, d anyDialer) (count, bytes float64) {
+	const runs = 200
+	count = testing.AllocsPerRun(runs, func() { b.dial(t, d) })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		b.dial(t, d)
+	}
+	runtime.ReadMemStats(&after)
+	return count, float64(after.TotalAlloc-before.TotalAlloc) / runs
+}

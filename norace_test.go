@@ -1,0 +1,5 @@
+//go:build !race
+
+package safedial
+
+const raceDetector = false
