@@ -39,11 +39,14 @@ func BenchmarkDial(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	rigs := newRigs(b, dialbench.Outside)
 	defer dialbench.Close(rigs)
+	empty, err := dialbench.NewRigs(dialbench.Outside, dialbench.Safedial)
+	require.NoError(b, err)
+	defer dialbench.Close(empty)
 	for _, open := range []int{0, 4000, 8000, 12000, 14000, 14200, 16000, 19000} {
 		for _, rig := range rigs {
 			require.NoError(b, rig.Open(open))
 		}
-		compare(b, fmt.Sprintf("%d/dial", open), rigs, (*dialbench.Rig).Dials)
+		compare(b, fmt.Sprintf("%d/dial", open), append(rigs, empty...), (*dialbench.Rig).Dials)
 		if open == 14000 || open == 19000 {
 			compare(b, fmt.Sprintf("%d/bind", open), rigs, (*dialbench.Rig).Binds)
 			compare(b, fmt.Sprintf("%d/listen", open), rigs, (*dialbench.Rig).Listens)
@@ -73,6 +76,11 @@ func compare(b *testing.B, name string, rigs []*dialbench.Rig, measure func(*dia
 		b.ReportMetric(ratio.Low, "ratio-q1")
 		b.ReportMetric(ratio.Median, "ratio")
 		b.ReportMetric(ratio.High, "ratio-q3")
+		if len(series) > 2 {
+			b.ReportMetric(safedial.Ratio(series[2]).Median, "ratio-to-empty")
+		}
+		b.ReportMetric(net.Mean().Median, "net-mean-ns/dial")
+		b.ReportMetric(safedial.Mean().Median, "safedial-mean-ns/dial")
 		b.ReportMetric(net.Mallocs().Median, "net-allocs/dial")
 		b.ReportMetric(safedial.Mallocs().Median, "safedial-allocs/dial")
 		b.ReportMetric(net.Bytes().Median, "net-B/dial")

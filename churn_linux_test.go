@@ -157,7 +157,6 @@ func TestExhaustedCosts(t *testing.T) {
 		var withNet, withSafedial time.Duration
 		const rounds = 40
 		d := Dialer{}
-		pauses := rounds * (firstPause + 2*firstPause)
 		for range rounds {
 			start := time.Now()
 			_, err := net.Dial("tcp", l.Addr().String())
@@ -168,8 +167,8 @@ func TestExhaustedCosts(t *testing.T) {
 			withSafedial += time.Since(start)
 			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 		}
-		t.Logf("%d dials without a port: net.Dialer %s, safedial %s, of which pauses %s", rounds, withNet, withSafedial, pauses)
-		assert.Less(t, withSafedial-pauses, 10*withNet+time.Second)
+		t.Logf("%d dials without a port: net.Dialer %s, safedial %s", rounds, withNet, withSafedial)
+		assert.Less(t, withSafedial, 10*withNet+time.Second)
 	})
 }
 

@@ -109,8 +109,8 @@ type Dialer struct {
 	// LocalAddr see there. Zero means 2, as in net; a negative value means that no
 	// dial is repeated.
 	//
-	// A self-connection is retried at once. After EADDRNOTAVAIL a pause comes
-	// first: 1 ms, then twice the one before, at most 128 ms.
+	// A self-connection is retried at once. So is EADDRNOTAVAIL twice, as by net;
+	// then a pause comes first: 1 ms, then twice the one before, at most 128 ms.
 	MaxRetries int
 
 	// OnRetry, if not nil, is called before each repeated attempt, and before the

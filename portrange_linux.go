@@ -19,9 +19,10 @@ const (
 // ports. It serves TCP and UDP, IPv4 and IPv6.
 //
 // On Linux it is sysctl net.ipv4.ip_local_port_range (ip(7)) of the network
-// namespace that the calling thread is in, read anew by each call. Elsewhere
-// the error matches [errors.ErrUnsupported]. Where /proc is not mounted the
-// error matches [io/fs.ErrNotExist].
+// namespace that the calling thread is in, read anew by each call; where /proc
+// is not mounted the error matches [io/fs.ErrNotExist]. On macOS and FreeBSD it
+// is from sysctl net.inet.ip.portrange.first to net.inet.ip.portrange.last. On
+// other systems the error matches [errors.ErrUnsupported].
 func LocalPortRange() (PortRange, error) {
 	text, err := os.ReadFile(localPortRangeFile)
 	if err != nil {
@@ -35,8 +36,9 @@ func LocalPortRange() (PortRange, error) {
 // slice. A socket can still be bound to one of them by name.
 //
 // On Linux it is sysctl net.ipv4.ip_local_reserved_ports (Linux 2.6.35) of the
-// network namespace that the calling thread is in. The errors and the other
-// platforms are those of LocalPortRange.
+// network namespace that the calling thread is in. macOS and FreeBSD keep no such
+// list: it is empty there. The errors and the other platforms are those of
+// LocalPortRange.
 func ReservedPorts() ([]PortRange, error) {
 	text, err := os.ReadFile(reservedPortsFile)
 	if err != nil {

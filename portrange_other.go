@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin && !freebsd
 
 package safedial
 
@@ -7,12 +7,12 @@ import (
 	"fmt"
 )
 
-// LocalPortRange is for Linux; here its error matches [errors.ErrUnsupported].
+// LocalPortRange is for Linux, macOS and FreeBSD; here its error matches [errors.ErrUnsupported].
 func LocalPortRange() (PortRange, error) {
 	return PortRange{}, fmt.Errorf("safedial: local port range: %w", errors.ErrUnsupported)
 }
 
-// ReservedPorts is for Linux; here its error matches [errors.ErrUnsupported].
+// ReservedPorts is for Linux, macOS and FreeBSD; here its error matches [errors.ErrUnsupported].
 func ReservedPorts() ([]PortRange, error) {
 	return nil, fmt.Errorf("safedial: reserved ports: %w", errors.ErrUnsupported)
 }

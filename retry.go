@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"time"
 )
 
 const (
 	defaultRetries = 2
+
+	// hastyRetries come without a pause: as many as net makes, for which an error
+	// that is spurious is gone already.
+	hastyRetries = 2
 
 	pauseDoubles = 7
 
@@ -116,10 +121,15 @@ func (d *Dialer) bound(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// pause waits between two attempts, longer each time, and not past the end of
-// the context: the next attempt then fails with net's error for that.
+// pause waits between two attempts: after the first few longer each time, and not
+// past the end of the context; the next attempt then fails with net's error for
+// that.
 func pause(ctx context.Context, n int) {
-	timer := time.NewTimer(firstPause << min(n, pauseDoubles))
+	if n < hastyRetries {
+		runtime.Gosched()
+		return
+	}
+	timer := time.NewTimer(firstPause << min(n-hastyRetries, pauseDoubles))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

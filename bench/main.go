@@ -18,11 +18,12 @@ import (
 	"github.com/safedial/safedial/internal/progress"
 )
 
-// The rigs of a scene.
+// The rigs of a scene, and of a point.
 const (
 	net = iota
 	safedial
 	floor
+	empty = floor
 )
 
 func main() {

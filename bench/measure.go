@@ -53,7 +53,7 @@ func measureScenes(rounds int, step func(string)) ([]scene, error) {
 		}
 		r, n := rounds, dialsPerBatch
 		if t.scene.Exhausted {
-			r, n = 20, 2 // one takes a thousand times as long
+			r, n = min(rounds, 60), 1 // one takes a thousand times as long
 		}
 		series, err := compare(rigs, r, n, (*dialbench.Rig).Dials)
 		dialbench.Close(rigs)
@@ -75,20 +75,23 @@ func compare(rigs []*dialbench.Rig, rounds, n int, measure func(*dialbench.Rig, 
 
 // A point is what was measured while a number of connections were open.
 type point struct {
-	open               int
-	dial, bind, listen []dialbench.Series
+	open         int
+	dial         []dialbench.Series // with a third rig, that has none open
+	bind, listen []dialbench.Series
 }
 
 func measureOpen(rounds int, step func(string)) ([]point, error) {
-	rigs, err := dialbench.NewRigs(dialbench.Outside, dialbench.Net, dialbench.Safedial)
+	// The third stays without connections, to compare with.
+	rigs, err := dialbench.NewRigs(dialbench.Outside, dialbench.Net, dialbench.Safedial, dialbench.Safedial)
 	if err != nil {
 		return nil, err
 	}
 	defer dialbench.Close(rigs)
+	both := rigs[:2]
 	var points []point
-	for _, open := range []int{0, 2000, 4000, 6000, 8000, 10000, 12000, 13000, 14000, 14200, 15000, 16000, 17000, 18000, 19000} {
+	for _, open := range []int{0, 4000, 8000, 12000, 13500, 14000, 14200, 16000, 17500, 19000} {
 		step(fmt.Sprintf("%d open connections", open))
-		for _, rig := range rigs {
+		for _, rig := range both {
 			if err := rig.Open(open); err != nil {
 				return nil, err
 			}
@@ -96,15 +99,15 @@ func measureOpen(rounds int, step func(string)) ([]point, error) {
 		p := point{open: open}
 		r, n := rounds, dialsPerBatch
 		if open > 14000 {
-			r, n = min(rounds, 40), 5 // net.Dialer's take fifty times as long
+			r, n = min(rounds, 40), 20 // net.Dialer's take thirty times as long
 		}
 		if p.dial, err = compare(rigs, r, n, (*dialbench.Rig).Dials); err != nil {
 			return nil, err
 		}
-		if p.bind, err = compare(rigs, 40, dialsPerBatch, (*dialbench.Rig).Binds); err != nil {
+		if p.bind, err = compare(both, 40, dialsPerBatch, (*dialbench.Rig).Binds); err != nil {
 			return nil, err
 		}
-		if p.listen, err = compare(rigs, 40, dialsPerBatch, (*dialbench.Rig).Listens); err != nil {
+		if p.listen, err = compare(both, 40, dialsPerBatch, (*dialbench.Rig).Listens); err != nil {
 			return nil, err
 		}
 		points = append(points, p)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"image/color"
 	"os"
 	"path/filepath"
@@ -60,7 +61,13 @@ func drawCost(points []point, directory string) error {
 		p.Add(line, dots, bars)
 		p.Legend.Add(names[dialer], line, dots)
 	}
-	p.Legend.Top, p.Legend.Left = true, true
+	p.X.Tick.Marker = plot.TickerFunc(func(_, _ float64) (ticks []plot.Tick) {
+		for n := 0; n <= 20000; n += 4000 {
+			ticks = append(ticks, plot.Tick{Value: float64(n), Label: fmt.Sprint(n)})
+		}
+		return ticks
+	})
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, vg.Points(6)
 	return save(directory, "dial-cost.svg", 18*vg.Centimeter, 10*vg.Centimeter, func(c draw.Canvas) { p.Draw(c) })
 }
 
@@ -113,6 +120,7 @@ func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.BackgroundColor = color.White
+	p.Title.Padding, p.Legend.Padding, p.Legend.XOffs = vg.Points(8), vg.Points(3), -vg.Points(6)
 	return p
 }
 

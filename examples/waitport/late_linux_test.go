@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/safedial/safedial"
-	"github.com/safedial/safedial/internal/progress"
 	"github.com/safedial/safedial/internal/nstest"
+	"github.com/safedial/safedial/internal/progress"
 )
 
 const address = "127.0.0.1:40000"

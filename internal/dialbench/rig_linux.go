@@ -15,14 +15,37 @@ import (
 
 // A Rig is a scene set for one dialer, in a process of its own.
 type Rig struct {
+	*process
+	dialer string
+}
+
+// A process is one that this package has started, which answers in turn.
+type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	enc *json.Encoder
 	dec *json.Decoder
 }
 
-// NewRig sets the scene for the dialer.
-func NewRig(scene Scene, dialer string) (*Rig, error) {
+// NewRigs sets the scene for each of the dialers. When no port is left they share
+// a process: how long it takes to look at every port depends on where the
+// namespace's ports lie in the kernel's hash tables, and they open none themselves.
+func NewRigs(scene Scene, dialers ...string) (rigs []*Rig, err error) {
+	var p *process
+	for _, dialer := range dialers {
+		if p == nil || !scene.Exhausted {
+			if p, err = start(scene); err != nil {
+				Close(rigs)
+				return nil, fmt.Errorf("%s: %w", scene.Name, err)
+			}
+		}
+		rigs = append(rigs, &Rig{p, dialer})
+	}
+	return rigs, nil
+}
+
+// start sets the scene in a new process.
+func start(scene Scene) (*process, error) {
 	cmd := netns.Command(context.Background())
 	cmd.Env = append(os.Environ(), roleEnv+"="+dialRole)
 	cmd.Stderr = os.Stderr
@@ -37,48 +60,35 @@ func NewRig(scene Scene, dialer string) (*Rig, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("no namespaces of its own: %w", err)
 	}
-	r := &Rig{cmd: cmd, in: in, enc: json.NewEncoder(in), dec: json.NewDecoder(out)}
-	if _, err := r.ask(request{Op: "set", Scene: scene, Dialer: dialer}); err != nil {
-		r.Close()
-		return nil, fmt.Errorf("%s, %s: %w", scene.Name, dialer, err)
+	p := &process{cmd: cmd, in: in, enc: json.NewEncoder(in), dec: json.NewDecoder(out)}
+	if _, err := p.ask(request{Op: "set", Scene: scene}); err != nil {
+		p.close()
+		return nil, err
 	}
-	return r, nil
-}
-
-// NewRigs sets the scene for each of the dialers.
-func NewRigs(scene Scene, dialers ...string) (rigs []*Rig, err error) {
-	for _, dialer := range dialers {
-		rig, err := NewRig(scene, dialer)
-		if err != nil {
-			Close(rigs)
-			return nil, err
-		}
-		rigs = append(rigs, rig)
-	}
-	return rigs, nil
+	return p, nil
 }
 
 // Close ends the processes of the rigs.
 func Close(rigs []*Rig) {
 	for _, rig := range rigs {
-		rig.Close()
+		rig.close()
 	}
 }
 
-// Close ends the process of the rig.
-func (r *Rig) Close() {
-	r.in.Close()
-	_ = r.cmd.Wait()
+// close may be called again.
+func (p *process) close() {
+	p.in.Close()
+	_ = p.cmd.Wait()
 }
 
 // Open opens connections to the server until n are open.
 func (r *Rig) Open(n int) error {
-	_, err := r.ask(request{Op: "open", N: n})
+	_, err := r.ask(request{Op: "open", Dialer: r.dialer, N: n})
 	return err
 }
 
 // Dials dials n times, and hangs up.
-func (r *Rig) Dials(n int) (Batch, error) { return r.ask(request{Op: "dial", N: n}) }
+func (r *Rig) Dials(n int) (Batch, error) { return r.ask(request{Op: "dial", Dialer: r.dialer, N: n}) }
 
 // Binds binds port 0 n times.
 func (r *Rig) Binds(n int) (Batch, error) { return r.ask(request{Op: "bind", N: n}) }
@@ -86,12 +96,12 @@ func (r *Rig) Binds(n int) (Batch, error) { return r.ask(request{Op: "bind", N: 
 // Listens listens on port 0 n times.
 func (r *Rig) Listens(n int) (Batch, error) { return r.ask(request{Op: "listen", N: n}) }
 
-func (r *Rig) ask(q request) (Batch, error) {
-	if err := r.enc.Encode(q); err != nil {
+func (p *process) ask(q request) (Batch, error) {
+	if err := p.enc.Encode(q); err != nil {
 		return Batch{}, err
 	}
 	var answer reply
-	if err := r.dec.Decode(&answer); err != nil {
+	if err := p.dec.Decode(&answer); err != nil {
 		return Batch{}, fmt.Errorf("the process of the dialer ended: %w", err)
 	}
 	if answer.Err != "" {
@@ -133,7 +143,10 @@ func Quartiles(values []float64) Spread {
 }
 
 // Time is the spread of the batches' times per dial, in nanoseconds.
-func (s Series) Time() Spread { return s.of(Batch.Mean) }
+func (s Series) Time() Spread { return s.of(Batch.Time) }
+
+// Mean is the spread of the batches' mean times.
+func (s Series) Mean() Spread { return s.of(Batch.Mean) }
 
 // Mallocs and Bytes are the spread of the memory per dial.
 func (s Series) Mallocs() Spread { return s.of(func(b Batch) float64 { return b.Mallocs }) }
@@ -159,7 +172,7 @@ func (s Series) of(figure func(Batch) float64) Spread {
 func (s Series) Ratio(to Series) Spread {
 	values := make([]float64, len(s))
 	for i := range s {
-		values[i] = s[i].Mean() / to[i].Mean()
+		values[i] = s[i].Time() / to[i].Time()
 	}
 	return Quartiles(values)
 }

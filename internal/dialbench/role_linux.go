@@ -51,7 +51,7 @@ func Main() {
 type request struct {
 	Op     string // "set", "open", "dial", "bind" or "listen"
 	Scene  Scene  // to set
-	Dialer string // to set
+	Dialer string // that opens or dials
 	N      int
 }
 
@@ -73,11 +73,11 @@ func answer(requests io.Reader, replies io.Writer) error {
 		var err error
 		switch q.Op {
 		case "set":
-			s, err = set(q.Scene, q.Dialer)
+			s, err = set(q.Scene)
 		case "open":
-			err = s.open(q.N)
+			err = s.open(q.Dialer, q.N)
 		case "dial":
-			r.Batch, err = s.dials(q.N)
+			r.Batch, err = s.dials(q.Dialer, q.N)
 		case "bind":
 			r.Batch, err = binds(q.N)
 		case "listen":
@@ -92,8 +92,8 @@ func answer(requests io.Reader, replies io.Writer) error {
 	}
 }
 
-// set sets the scene for a dialer.
-func set(scene Scene, dialer string) (*stage, error) {
+// set sets the scene.
+func set(scene Scene) (*stage, error) {
 	raiseDescriptorLimit()
 	if err := netns.RaiseLoopback(); err != nil {
 		return nil, err
@@ -108,8 +108,7 @@ func set(scene Scene, dialer string) (*stage, error) {
 			return nil, err
 		}
 	}
-	dial, err := dialFunc(scene, dialer)
-	return &stage{Scene: scene, dial: dial}, err
+	return &stage{Scene: scene}, nil
 }
 
 // serve listens, and has what is accepted closed at once, so that descriptors

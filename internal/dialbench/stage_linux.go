@@ -26,7 +26,10 @@ type Batch struct {
 	Failed         int     // binds that found no port
 }
 
-// Mean is the time of a dial.
+// Time is the time of a dial: the median, which an interrupt does not move.
+func (b Batch) Time() float64 { return Quartiles(b.Each).Median }
+
+// Mean is the mean time, which tells of the rare that take long.
 func (b Batch) Mean() float64 {
 	sum := 0.0
 	for _, t := range b.Each {
@@ -35,24 +38,25 @@ func (b Batch) Mean() float64 {
 	return sum / float64(len(b.Each))
 }
 
-// A stage is a Scene that is set, in the process of its dialer.
+// A stage is a Scene that is set.
 type stage struct {
 	Scene
-	dial  func() (io.Closer, error)
 	conns []io.Closer
 }
 
-// dialFunc returns the dial to measure.
-func dialFunc(scene Scene, dialer string) (func() (io.Closer, error), error) {
+type dialFunc = func() (io.Closer, error)
+
+// by returns the dial to measure.
+func (s *stage) by(dialer string) (dialFunc, error) {
 	var local net.Addr
-	if scene.LocalAddr != "" {
-		addr, err := net.ResolveTCPAddr("tcp", scene.LocalAddr)
+	if s.LocalAddr != "" {
+		addr, err := net.ResolveTCPAddr("tcp", s.LocalAddr)
 		if err != nil {
 			return nil, err
 		}
 		local = addr
 	}
-	network, address := scene.network(), scene.Address
+	network, address := s.network(), s.Address
 	switch dialer {
 	case Net:
 		d := net.Dialer{LocalAddr: local}
@@ -115,9 +119,13 @@ func hangUp(conn io.Closer) {
 }
 
 // open opens connections until there are n.
-func (s *stage) open(n int) error {
+func (s *stage) open(dialer string, n int) error {
+	dial, err := s.by(dialer)
+	if err != nil {
+		return err
+	}
 	for len(s.conns) < n {
-		conn, err := s.dial()
+		conn, err := dial()
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", len(s.conns), err)
 		}
@@ -127,9 +135,9 @@ func (s *stage) open(n int) error {
 }
 
 // once dials and hangs up, and returns the time of the dial.
-func (s *stage) once() (time.Duration, error) {
+func (s *stage) once(dial dialFunc) (time.Duration, error) {
 	start := time.Now()
-	conn, err := s.dial()
+	conn, err := dial()
 	took := time.Since(start)
 	if err == nil {
 		hangUp(conn)
@@ -143,13 +151,17 @@ func (s *stage) once() (time.Duration, error) {
 	return took, nil
 }
 
-func (s *stage) dials(n int) (Batch, error) {
+func (s *stage) dials(dialer string, n int) (Batch, error) {
+	dial, err := s.by(dialer)
+	if err != nil {
+		return Batch{}, err
+	}
 	if s.Goroutines > 1 {
-		return s.dialsAtOnce(n)
+		return s.dialsAtOnce(dial, n)
 	}
 	return measure(n, func(each []float64) error {
 		for i := range each {
-			took, err := s.once()
+			took, err := s.once(dial)
 			if err != nil {
 				return err
 			}
@@ -160,7 +172,7 @@ func (s *stage) dials(n int) (Batch, error) {
 }
 
 // dialsAtOnce has the goroutines share n dials.
-func (s *stage) dialsAtOnce(n int) (Batch, error) {
+func (s *stage) dialsAtOnce(dial dialFunc, n int) (Batch, error) {
 	return measure(n, func(each []float64) error {
 		errs := make([]error, s.Goroutines)
 		var group sync.WaitGroup
@@ -168,7 +180,7 @@ func (s *stage) dialsAtOnce(n int) (Batch, error) {
 		for g := range s.Goroutines {
 			group.Go(func() {
 				for i := g; i < n && errs[g] == nil; i += s.Goroutines {
-					_, errs[g] = s.once()
+					_, errs[g] = s.once(dial)
 				}
 			})
 		}
