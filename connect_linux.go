@@ -96,12 +96,11 @@ func (a *attempt) connect() error {
 	} else {
 		lent, err = a.connectBeside(sa, allowed)
 	}
-	if err == unix.EINPROGRESS && a.Addr().IsLoopback() {
+	if errors.Is(err, unix.EINPROGRESS) && a.Addr().IsLoopback() {
 		// The answer is there already, and a refused socket needs no look.
 		err = unix.Connect(a.fd, sa)
 	}
-	switch err {
-	case nil, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
+	if underway(err) {
 		err = a.look(fixed)
 	}
 	if err == nil {
@@ -110,7 +109,7 @@ func (a *attempt) connect() error {
 		}
 		return nil
 	}
-	if errno, ok := err.(unix.Errno); ok {
+	if errno, ok := err.(unix.Errno); ok { //nolint:errorlint // connect(2)'s own, not one that is wrapped
 		err = os.NewSyscallError("connect", errno)
 		if errno != unix.EADDRNOTAVAIL {
 			return err
@@ -122,15 +121,21 @@ func (a *attempt) connect() error {
 	return a.consider(err)
 }
 
+// underway reports whether a socket is connected, or on the way, as connect(2)
+// tells.
+func underway(err error) bool {
+	return err == nil || errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EINTR)
+}
+
 // consider notes whether another attempt may do better than the one that failed
 // with err, and returns what to tell net.
 func (a *attempt) consider(err error) error {
-	if err == ErrSelfConnect && a.udp {
+	if errors.Is(err, ErrSelfConnect) && a.udp {
 		if dup, dupErr := unix.FcntlInt(uintptr(a.fd), unix.F_DUPFD_CLOEXEC, 0); dupErr == nil {
 			a.hold(func() { _ = unix.Close(dup) })
 		}
 	}
-	if err == ErrSelfConnect || unavailable(err) || errors.Is(err, errStalePorts) {
+	if errors.Is(err, ErrSelfConnect) || unavailable(err) || errors.Is(err, errStalePorts) {
 		localPorts.forget()
 		a.repeat(err)
 	}
@@ -219,7 +224,7 @@ func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool,
 			break
 		}
 		err = unix.Connect(a.fd, sa)
-		if i == len(around)-1 || err != errAddrNotAvailable && err != errTryAgain {
+		if i == len(around)-1 || !errors.Is(err, errAddrNotAvailable) && !errors.Is(err, errTryAgain) {
 			return false, err
 		}
 	}

@@ -182,12 +182,12 @@ func (d *Dialer) settings() net.Dialer {
 		Timeout:         d.Timeout,
 		Deadline:        d.Deadline,
 		LocalAddr:       d.LocalAddr,
-		DualStack:       d.DualStack,
+		DualStack:       d.DualStack, //lint:ignore SA1019 net.Dialer has it too
 		FallbackDelay:   d.FallbackDelay,
 		KeepAlive:       d.KeepAlive,
 		KeepAliveConfig: d.KeepAliveConfig,
 		Resolver:        d.Resolver,
-		Cancel:          d.Cancel,
+		Cancel:          d.Cancel, //lint:ignore SA1019 net.Dialer has it too
 		Control:         d.Control,
 		ControlContext:  d.ControlContext,
 	}

@@ -153,8 +153,8 @@ func TestDialTCPBadInput(t *testing.T) {
 			got, err := DialTCP(c.network, c.laddr, c.raddr)
 			assert.Nil(t, got)
 			require.Error(t, err)
-			assert.Equal(t, wantErr.(*net.OpError).Err, err.(*net.OpError).Err)
-			assert.Equal(t, wantErr.(*net.OpError).Net, err.(*net.OpError).Net)
+			assert.Equal(t, opError(t, wantErr).Err, opError(t, err).Err)
+			assert.Equal(t, opError(t, wantErr).Net, opError(t, err).Net)
 		})
 	}
 }
@@ -232,4 +232,11 @@ func TestUnavailable(t *testing.T) {
 	assert.False(t, unavailable(os.NewSyscallError("connect", connRefused[0])))
 	assert.False(t, unavailable(errAddrNotAvailable))
 	assert.False(t, unavailable(nil))
+}
+
+func opError(t *testing.T, err error) *net.OpError {
+	t.Helper()
+	op, ok := errors.AsType[*net.OpError](err)
+	require.True(t, ok, "%v", err)
+	return op
 }

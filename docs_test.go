@@ -50,7 +50,7 @@ func TestDocs(t *testing.T) {
 
 func markdown(t *testing.T) (pages []string) {
 	t.Helper()
-	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".md") {
 			pages = append(pages, filepath.ToSlash(path))
 		}

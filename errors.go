@@ -31,7 +31,7 @@ func noPort(err error) bool {
 // failed reports whether err is that one of the system calls failed with errno.
 func failed(err, errno error, calls ...string) bool {
 	var call *os.SyscallError
-	if !errors.As(err, &call) || call.Err != errno {
+	if !errors.As(err, &call) || !errors.Is(call.Err, errno) {
 		return false
 	}
 	for _, name := range calls {
@@ -51,11 +51,11 @@ func (h held) Unwrap() error { return h.error }
 // released returns err, from net, as it would be if nothing had been held. It
 // does not change it, for a trace may have it too.
 func released(err error) error {
-	op, ok := err.(*net.OpError)
+	op, ok := errors.AsType[*net.OpError](err)
 	if !ok {
 		return err
 	}
-	h, ok := op.Err.(held)
+	h, ok := errors.AsType[held](op.Err)
 	if !ok {
 		return err
 	}

@@ -60,20 +60,7 @@ func TestCancellation(t *testing.T) {
 				}},
 			} {
 				t.Run(fmt.Sprintf("%s, deadline %t", name, deadline), func(t *testing.T) {
-					ctx, cancel := context.WithCancel(t.Context())
-					wait := 30 * time.Millisecond
-					if c.before {
-						wait = 0
-					}
-					if deadline {
-						ctx, cancel = context.WithTimeout(t.Context(), wait)
-						end := cancel
-						cancel = func() { <-ctx.Done(); end() }
-					} else if c.before {
-						cancel()
-					} else {
-						defer time.AfterFunc(wait, cancel).Stop()
-					}
+					ctx, cancel := ending(t, c.before, deadline)
 					defer cancel()
 					var d Dialer
 					if c.set != nil {
@@ -92,6 +79,27 @@ func TestCancellation(t *testing.T) {
 		}
 		assertNothingLeft(t, descriptors, goroutines)
 	})
+}
+
+// ending returns a context that is done, or is in 30 ms, by its deadline or by
+// being canceled. Its cancel function ends it so at once.
+func ending(t *testing.T, now, byDeadline bool) (context.Context, context.CancelFunc) {
+	t.Helper()
+	wait := 30 * time.Millisecond
+	if now {
+		wait = 0
+	}
+	if byDeadline {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		return ctx, func() { <-ctx.Done(); cancel() }
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if now {
+		cancel()
+		return ctx, cancel
+	}
+	timer := time.AfterFunc(wait, cancel)
+	return ctx, func() { timer.Stop(); cancel() }
 }
 
 // TestRandomCancellation cancels dials at any moment, that of success included:

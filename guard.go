@@ -175,7 +175,7 @@ func (g *guard) release() {
 // repeatable returns why an attempt that failed with err is worth repeating, or
 // nil, and how many sockets it took. The cause is err itself if it can be; where
 // an address that failed otherwise came first, net returned that one's error.
-func (g *guard) repeatable(network string, err error) (cause error, sockets int) {
+func (g *guard) repeatable(network string, err error) (sockets int, cause error) {
 	if again := g.again.Load(); again != nil {
 		cause = *again
 	} else if !g.connects && g.portFree() && (unavailable(err) || noPortToBind(err)) {
@@ -185,9 +185,9 @@ func (g *guard) repeatable(network string, err error) (cause error, sockets int)
 		cause = released(err)
 	}
 	if isTCP(network) && !g.connects && g.portFree() && (unavailable(cause) || errors.Is(cause, ErrSelfConnect)) {
-		return cause, netTries
+		return netTries, cause
 	}
-	return cause, 1
+	return 1, cause
 }
 
 // portsReversed reports LocalPorts that are the wrong way round.

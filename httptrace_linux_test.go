@@ -63,28 +63,34 @@ func TestTransportTrace(t *testing.T) {
 			{"unknown name", "http://unknown.test:40000", test, false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				trace := func(dial func(context.Context, string, string) (net.Conn, error)) []string {
-					return traced(t, dial, c.url, c.canceled)
-				}
-				withNet := (&net.Dialer{Resolver: c.resolver}).DialContext
-				d := &Dialer{Resolver: c.resolver}
-				for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
-					"Dialer": d.DialContext, "NetDialer": d.NetDialer().DialContext,
-				} {
-					want, got := trace(withNet), trace(dial)
-					// A lookup that is canceled at once may have its answer already.
-					for tries := 0; tries < 200 && !assert.ObjectsAreEqual(want, got); tries++ {
-						want, got = trace(withNet), trace(dial)
-					}
-					assert.Equal(t, want, got, name)
-					require.NotEmpty(t, got)
-					if strings.Contains(c.url, ".test") && !c.canceled {
-						assert.Equal(t, 1, strings.Count(strings.Join(got, "\n"), "DNSStart"))
-					}
-				}
+				compareTraces(t, c.resolver, c.url, c.canceled)
 			})
 		}
 	})
+}
+
+// compareTraces makes a request by each dialer.
+func compareTraces(t *testing.T, resolver *net.Resolver, url string, canceled bool) {
+	t.Helper()
+	trace := func(dial func(context.Context, string, string) (net.Conn, error)) []string {
+		return traced(t, dial, url, canceled)
+	}
+	withNet := (&net.Dialer{Resolver: resolver}).DialContext
+	d := &Dialer{Resolver: resolver}
+	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+		"Dialer": d.DialContext, "NetDialer": d.NetDialer().DialContext,
+	} {
+		want, got := trace(withNet), trace(dial)
+		// A lookup that is canceled at once may have its answer already.
+		for tries := 0; tries < 200 && !assert.ObjectsAreEqual(want, got); tries++ {
+			want, got = trace(withNet), trace(dial)
+		}
+		assert.Equal(t, want, got, name)
+		require.NotEmpty(t, got)
+		if strings.Contains(url, ".test") && !canceled {
+			assert.Equal(t, 1, strings.Count(strings.Join(got, "\n"), "DNSStart"))
+		}
+	}
 }
 
 // traced makes one request and returns its events. What may happen at the same

@@ -32,7 +32,8 @@ func (d *Dialer) dial(ctx context.Context, c call, local net.Addr) (net.Conn, er
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	nd := d.settings()
-	nd.Timeout, nd.Deadline, nd.Cancel = 0, time.Time{}, nil
+	nd.Timeout, nd.Deadline = 0, time.Time{}
+	nd.Cancel = nil //lint:ignore SA1019 the field is net.Dialer's too
 	if c.method == callDialContext {
 		nd.LocalAddr = local
 	}
@@ -65,7 +66,7 @@ func (d *Dialer) repeat(ctx context.Context, nd *net.Dialer, c call, g *guard) (
 			err = dialError(c.network, g.local, conn.RemoteAddr(), err)
 		}
 		err = g.blame(err)
-		cause, sockets := g.repeatable(c.network, err)
+		sockets, cause := g.repeatable(c.network, err)
 		if failed += sockets; cause == nil || failed > d.maxRetries() {
 			return nil, released(err)
 		}

@@ -117,14 +117,14 @@ func TestExhausted(t *testing.T) {
 					retries++
 					assert.Equal(t, retries, r.Attempt)
 					assert.ErrorIs(t, r.Err, syscall.EADDRNOTAVAIL)
-					assert.IsType(t, (*os.SyscallError)(nil), r.Err.(*net.OpError).Err)
+					assert.IsType(t, (*os.SyscallError)(nil), opError(t, r.Err).Err)
 				},
 			}
 			_, err := d.Dial("tcp", "127.0.0.1:40000")
 			assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: connect: cannot assign requested address")
 			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 			assert.NotErrorIs(t, err, ErrSelfConnect)
-			assert.IsType(t, (*os.SyscallError)(nil), err.(*net.OpError).Err, "as net.Dialer has it")
+			assert.IsType(t, (*os.SyscallError)(nil), opError(t, err).Err, "as net.Dialer has it")
 			assert.Equal(t, want, retries, "MaxRetries %d", maxRetries)
 			assert.Equal(t, 1+want, sockets, "MaxRetries %d", maxRetries)
 		}

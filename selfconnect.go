@@ -26,6 +26,7 @@ func (selfConnectError) Error() string {
 	return "connect: connection refused: socket connected to itself"
 }
 
+// Is has it match a refused connection.
 func (selfConnectError) Is(target error) bool { return slices.Contains(connRefused, target) }
 
 func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", connRefused[0]) }

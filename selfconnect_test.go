@@ -30,8 +30,8 @@ func TestErrSelfConnect(t *testing.T) {
 		assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
 	assert.NotErrorIs(t, connRefused[0], ErrSelfConnect, "an ordinary refusal")
-	assert.False(t, op.(net.Error).Timeout())
-	assert.False(t, op.(*net.OpError).Temporary())
+	assert.False(t, opError(t, op).Timeout())
+	assert.False(t, opError(t, op).Temporary())
 }
 
 // ends is a connection that has nothing but addresses.
@@ -60,8 +60,8 @@ func TestIsSelfConnect(t *testing.T) {
 	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 	udp := func(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 	self := ends{local: tcp("127.0.0.1:40000"), remote: tcp("127.0.0.1:40000")}
-	real := ends{local: tcp("127.0.0.1:40001"), remote: tcp("127.0.0.1:40000")}
-	loop := &wrapper{ends: real}
+	apart := ends{local: tcp("127.0.0.1:40001"), remote: tcp("127.0.0.1:40000")}
+	loop := &wrapper{ends: apart}
 	loop.inner = loop
 
 	for name, c := range map[string]struct {
@@ -70,7 +70,7 @@ func TestIsSelfConnect(t *testing.T) {
 	}{
 		"nil":                    {nil, false},
 		"self":                   {self, true},
-		"real":                   {real, false},
+		"real":                   {apart, false},
 		"another address":        {ends{local: tcp("127.0.0.2:40000"), remote: tcp("127.0.0.1:40000")}, false},
 		"v4-mapped":              {ends{local: tcp("[::ffff:127.0.0.1]:40000"), remote: tcp("127.0.0.1:40000")}, true},
 		"IPv6":                   {ends{local: tcp("[::1]:40000"), remote: tcp("[::1]:40000")}, true},
@@ -80,8 +80,8 @@ func TestIsSelfConnect(t *testing.T) {
 		"nil pointers":           {ends{local: (*net.TCPAddr)(nil), remote: (*net.TCPAddr)(nil)}, false},
 		"unix":                   {ends{local: &net.UnixAddr{Name: "x"}, remote: &net.UnixAddr{Name: "x"}}, false},
 		"tls":                    {tls.Client(self, new(tls.Config)), true},
-		"tls, real":              {tls.Client(real, new(tls.Config)), false},
-		"wrapped twice":          {&wrapper{ends: real, inner: &wrapper{ends: real, inner: self}}, true},
+		"tls, real":              {tls.Client(apart, new(tls.Config)), false},
+		"wrapped twice":          {&wrapper{ends: apart, inner: &wrapper{ends: apart, inner: self}}, true},
 		"wrapping nothing":       {&wrapper{ends: self}, true},
 		"wrapping itself":        {loop, false},
 		"a socket tells nothing": {socket{self}, false},

@@ -89,7 +89,7 @@ func dialEveryUDP(t *testing.T) {
 		"LocalAddr of zero":    func(string, uint16) net.Addr { return &net.UDPAddr{} },
 		"LocalAddr IP:0":       func(own string, _ uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own)} },
 		"LocalAddr IP:port":    func(own string, port uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own), Port: int(port)} },
-		"LocalAddr other port": func(own string, port uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own), Port: 9999} },
+		"LocalAddr other port": func(own string, _ uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own), Port: 9999} },
 	}
 	ways := map[string]func(d *Dialer, network, address string) (net.Conn, error){
 		"DialContext": func(d *Dialer, network, address string) (net.Conn, error) { return d.Dial(network, address) },
@@ -150,7 +150,7 @@ func TestUDPRetries(t *testing.T) {
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
 			for _, local := range []net.Addr{nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
 				retries := 0
-				d := Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(_ context.Context, r Retry) { retries++ }}
+				d := Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(context.Context, Retry) { retries++ }}
 				conn, err := d.Dial("udp", "127.0.0.1:40000")
 				require.Nil(t, conn)
 				require.ErrorIs(t, err, ErrSelfConnect)

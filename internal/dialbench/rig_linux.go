@@ -148,9 +148,11 @@ func (s Series) Time() Spread { return s.of(Batch.Time) }
 // Mean is the spread of the batches' mean times.
 func (s Series) Mean() Spread { return s.of(Batch.Mean) }
 
-// Mallocs and Bytes are the spread of the memory per dial.
+// Mallocs is the spread of the allocations per dial.
 func (s Series) Mallocs() Spread { return s.of(func(b Batch) float64 { return b.Mallocs }) }
-func (s Series) Bytes() Spread   { return s.of(func(b Batch) float64 { return b.Bytes }) }
+
+// Bytes is the spread of the bytes allocated per dial.
+func (s Series) Bytes() Spread { return s.of(func(b Batch) float64 { return b.Bytes }) }
 
 // Failed is how many binds found no port.
 func (s Series) Failed() (n int) {

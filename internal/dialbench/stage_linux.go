@@ -97,6 +97,7 @@ func connectBare(to netip.AddrPort, prepare func(fd int) error) (bare, error) {
 	return bare(fd), nil
 }
 
+// Close closes the socket.
 func (b bare) Close() error { return unix.Close(int(b)) }
 
 func asItIs(int) error { return nil }
