@@ -92,13 +92,13 @@ func (a *attempt) connect() error {
 	}
 	lent, sa := false, a.sockaddr(a.AddrPort)
 	if fixed {
-		err = unix.Connect(a.fd, sa)
+		err = connect(a.fd, sa)
 	} else {
 		lent, err = a.connectBeside(sa, allowed)
 	}
 	if errors.Is(err, unix.EINPROGRESS) && a.Addr().IsLoopback() {
 		// The answer is there already, and a refused socket needs no look.
-		err = unix.Connect(a.fd, sa)
+		err = connect(a.fd, sa)
 	}
 	if underway(err) {
 		err = a.look(fixed)
@@ -109,16 +109,20 @@ func (a *attempt) connect() error {
 		}
 		return nil
 	}
-	if errno, ok := err.(unix.Errno); ok { //nolint:errorlint // connect(2)'s own, not one that is wrapped
-		err = os.NewSyscallError("connect", errno)
-		if errno != unix.EADDRNOTAVAIL {
-			return err
-		}
-	}
 	if a.alone || fixed {
 		return holdBack(err, fixed)
 	}
 	return a.consider(err)
+}
+
+// connect is connect(2). What it says of a socket that is underway is returned as
+// it is.
+func connect(fd int, sa unix.Sockaddr) error {
+	err := unix.Connect(fd, sa)
+	if underway(err) {
+		return err
+	}
+	return os.NewSyscallError("connect", err)
 }
 
 // underway reports whether a socket is connected, or on the way, as connect(2)
@@ -223,7 +227,7 @@ func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool,
 		if !narrowed {
 			break
 		}
-		err = unix.Connect(a.fd, sa)
+		err = connect(a.fd, sa)
 		if i == len(around)-1 || !errors.Is(err, errAddrNotAvailable) && !errors.Is(err, errTryAgain) {
 			return false, err
 		}
@@ -231,7 +235,7 @@ func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool,
 	if !a.udp && localPorts.get().Contains(a.Port()) {
 		lent = lendPort(a.fd)
 	}
-	return lent, unix.Connect(a.fd, sa)
+	return lent, connect(a.fd, sa)
 }
 
 // errStalePorts is why a socket with a port outside LocalPorts is worth another

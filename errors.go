@@ -30,8 +30,8 @@ func noPort(err error) bool {
 
 // failed reports whether err is that one of the system calls failed with errno.
 func failed(err, errno error, calls ...string) bool {
-	var call *os.SyscallError
-	if !errors.As(err, &call) || !errors.Is(call.Err, errno) {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	if !ok || !errors.Is(call.Err, errno) {
 		return false
 	}
 	for _, name := range calls {
