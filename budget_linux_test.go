@@ -101,6 +101,7 @@ func TestSystemCalls(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		nstest.Refused(t, err.Error())
 	}
+	nstest.RequireDirectCalls(t)
 	nstest.Run(t, func(t *testing.T) {
 		nstest.RequirePortRange(t)
 		listenForBudgets(t)

@@ -209,7 +209,6 @@ func (a answer) check(t *testing.T, s scope, w way, conn net.Conn, err error) {
 }
 
 func smallScopes(t *testing.T, k kernel) {
-	firstPause = time.Microsecond // in a process of its own
 	combinations, ran := 0, 0
 	everyWay := ways()
 	start := time.Now()

@@ -15,6 +15,7 @@ const (
 	// that is spurious is gone already.
 	hastyRetries = 2
 
+	firstPause   = time.Millisecond
 	pauseDoubles = 7
 
 	// netTries is how many sockets net.Dialer itself tries an address with that
@@ -22,9 +23,6 @@ const (
 	// self-connection or EADDRNOTAVAIL (https://go.dev/issue/2690).
 	netTries = 3
 )
-
-// firstPause is a variable for the tests that find no port a million times.
-var firstPause = time.Millisecond
 
 // dial makes the call from local, unless nil, guarded, and bounded by all that
 // bounds d's dials.

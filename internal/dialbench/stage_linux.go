@@ -105,7 +105,8 @@ func asItIs(int) error { return nil }
 // portByPort has connect(2) try one local port after the other, as of Linux 6.8, where
 // it would look through half of the range in vain before it takes the other half.
 func portByPort(fd int) error {
-	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, 65535<<16|1)
+	everyPort := uint32(65535)<<16 | 1
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, int(everyPort))
 }
 
 // hangUp closes a connection with a reset, which leaves no TIME_WAIT on its port.
