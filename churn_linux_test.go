@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -84,51 +83,6 @@ func churnAround(t *testing.T) {
 	assertNothingLeft(t, descriptors, running)
 }
 
-// echo starts a server that repeats what it hears, and keeps nothing of whom it
-// has heard.
-func echo(t *testing.T, address string) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer hangUp(conn)
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
-	return l
-}
-
-// ask sends text and returns the answer, or the error.
-func ask(conn net.Conn, text string) string {
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(conn, text); err != nil {
-		return err.Error()
-	}
-	answer := make([]byte, len(text))
-	if _, err := io.ReadFull(conn, answer); err != nil {
-		return err.Error()
-	}
-	return string(answer)
-}
-
-// assertNothingLeft waits until no more descriptors and goroutines are there than
-// before, but for that of the wait.
-func assertNothingLeft(t *testing.T, descriptors, goroutines int) {
-	t.Helper()
-	assert.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.LessOrEqual(c, openDescriptors(t), descriptors, "descriptors")
-		assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "goroutines")
-	}, 20*time.Second, 10*time.Millisecond)
-}
-
 // TestExhaustedCosts compares what it costs to find that no port is left, in a
 // range of many. It shows the figures, and fails only if they are of another order.
 func TestExhaustedCosts(t *testing.T) {
@@ -170,15 +124,4 @@ func TestExhaustedCosts(t *testing.T) {
 		t.Logf("%d dials without a port: net.Dialer %s, safedial %s", rounds, withNet, withSafedial)
 		assert.Less(t, withSafedial, 10*withNet+time.Second)
 	})
-}
-
-func raiseDescriptorLimit(t *testing.T, want uint64) {
-	t.Helper()
-	var limit unix.Rlimit
-	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	if limit.Max < want {
-		nstest.Refused(t, fmt.Sprintf("only %d descriptors are allowed", limit.Max))
-	}
-	limit.Cur = max(limit.Cur, want)
-	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }

@@ -71,20 +71,6 @@ func closing(after time.Duration) <-chan struct{} {
 	return c
 }
 
-// takeAllPorts narrows the local port range to r, and connects to address from
-// each port of it, until the test ends.
-func takeAllPorts(t *testing.T, address string, r PortRange) {
-	t.Helper()
-	setLocalPorts(t, r)
-	t.Cleanup(func() { setLocalPorts(t, PortRange{32768, 60999}) })
-	for port := r.Low; port <= r.High; port++ {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}}
-		conn, err := d.Dial("tcp", address)
-		require.NoError(t, err)
-		t.Cleanup(func() { hangUp(conn) })
-	}
-}
-
 // An outcome is what a caller sees of a dial.
 type outcome struct {
 	Conn     string
@@ -139,33 +125,6 @@ func (row difference) compare(t *testing.T) {
 		}
 		assert.Equal(t, want, got, "with a hook: %t", hooked)
 	}
-}
-
-// silence makes a listener on the port whose backlog is full, so that it answers
-// no SYN.
-func silence(t *testing.T, port int) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
-	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}))
-	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, fmt.Sprintf("127.0.0.1:%d", port))
-}
-
-// fillBacklog connects to address until nobody answers.
-func fillBacklog(t *testing.T, address string) {
-	t.Helper()
-	d := net.Dialer{Timeout: 100 * time.Millisecond}
-	for range 8 {
-		conn, err := d.Dial("tcp", address)
-		if err != nil {
-			require.True(t, os.IsTimeout(err), "%v", err)
-			return
-		}
-		t.Cleanup(func() { hangUp(conn) })
-	}
-	t.Fatal("the backlog does not fill")
 }
 
 func (row difference) run(t *testing.T, build func(net.Dialer) methods, hooked bool) (o outcome) {

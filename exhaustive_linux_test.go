@@ -21,11 +21,9 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var exhaustive = flag.Bool("exhaustive", false, "run every combination of the small scopes, not a sample")
-
-// sampleOf is how many combinations there are to one that a sample has. It has no
-// factor in common with the number of ways to dial, so that none is left out.
-const sampleOf = 61
+// sampleOf should have no factor in common with the number of ways to dial, or some
+// of them are left out.
+var sampleOf = flag.Int("of", 61, "run one of so many combinations of the small scopes; 1 is every")
 
 // TestSmallScopes goes through every state that a few local ports can be in, and
 // every way to dial, and holds the outcome to an oracle that knows the kernel's
@@ -239,7 +237,7 @@ func smallScopes(t *testing.T, k kernel) {
 						s := scope{k, system, port, live, how, occupied}
 						var chosen []way
 						for _, w := range everyWay {
-							if combinations++; *exhaustive || combinations%sampleOf == 0 {
+							if combinations++; combinations%*sampleOf == 0 {
 								chosen = append(chosen, w)
 							}
 						}

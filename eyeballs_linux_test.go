@@ -2,12 +2,10 @@ package safedial
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
@@ -63,18 +61,6 @@ func TestManyAddresses(t *testing.T) {
 	})
 }
 
-// silentIPv6 is silence for ::1.
-func silentIPv6(t *testing.T, port int) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
-	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1))
-	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: port}))
-	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, fmt.Sprintf("[::1]:%d", port))
-}
-
 // TestSelfConnectingLeg has ::1 connect to itself while 127.0.0.1 has a server: the
 // server wins, whichever leg is first.
 func TestSelfConnectingLeg(t *testing.T) {
@@ -122,11 +108,4 @@ func TestGodebugMultipath(t *testing.T) {
 	}
 	assert.Equal(t, protocol(new(net.Dialer)), protocol(new(Dialer)))
 	assert.Equal(t, new(net.Dialer).MultipathTCP(), new(Dialer).MultipathTCP())
-}
-
-func rawConn(t *testing.T, conn net.Conn) syscall.RawConn {
-	t.Helper()
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	require.NoError(t, err)
-	return raw
 }

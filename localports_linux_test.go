@@ -130,19 +130,12 @@ func neverConnects(t *testing.T, ports PortRange, check func(error)) {
 				check(err)
 			}
 		}
-		require.NoError(t, syscallConn(t, l, func(fd int) {
+		assert.ErrorIs(t, onSocket(rawConn(t, l), func(fd int) error {
 			_, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK)
-			assert.ErrorIs(t, err, unix.EAGAIN, "a socket has connected")
-		}))
+			return err
+		}), unix.EAGAIN, "a socket has connected")
 		l.Close()
 	}
-}
-
-func syscallConn(t *testing.T, c any, f func(fd int)) error {
-	t.Helper()
-	raw, err := c.(syscall.Conn).SyscallConn()
-	require.NoError(t, err)
-	return raw.Control(func(fd uintptr) { f(int(fd)) })
 }
 
 // TestLocalPortsOfAnotherRange dials while the remembered local port range is

@@ -1,9 +1,17 @@
 package safedial
 
 import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/safedial/safedial/internal/nstest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // setLocalPorts sets the namespace's local port range, and has the library read it.
@@ -11,4 +19,51 @@ func setLocalPorts(t *testing.T, r PortRange) {
 	t.Helper()
 	nstest.SetLocalPorts(t, r.Low, r.High)
 	localPorts.forget()
+}
+
+// takeAllPorts narrows the local port range to r, and connects to address from
+// each port of it, until the test ends.
+func takeAllPorts(t *testing.T, address string, r PortRange) {
+	t.Helper()
+	setLocalPorts(t, r)
+	t.Cleanup(func() { setLocalPorts(t, PortRange{32768, 60999}) })
+	for port := r.Low; port <= r.High; port++ {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}}
+		conn, err := d.Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { hangUp(conn) })
+	}
+}
+
+// remember has the library take r for the local port range, for up to a second.
+func remember(r PortRange) {
+	localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(r.High)<<16 | uint64(r.Low))
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// assertNothingLeft waits until no more descriptors and goroutines are there than
+// before, but for that of the wait.
+func assertNothingLeft(t *testing.T, descriptors, goroutines int) {
+	t.Helper()
+	assert.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.LessOrEqual(c, openDescriptors(t), descriptors, "descriptors")
+		assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "goroutines")
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+func raiseDescriptorLimit(t *testing.T, want uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Max < want {
+		nstest.Refused(t, fmt.Sprintf("only %d descriptors are allowed", limit.Max))
+	}
+	limit.Cur = max(limit.Cur, want)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }

@@ -83,27 +83,6 @@ func (v *volley) talk(conn net.Conn) {
 	}
 }
 
-// greetFor serves for a while.
-func greetFor(l net.Listener, d time.Duration) {
-	timer := time.AfterFunc(d, func() { l.Close() })
-	defer timer.Stop()
-	var group sync.WaitGroup
-	defer group.Wait()
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		group.Go(func() {
-			defer hangUp(conn)
-			if _, err := io.WriteString(conn, greeting); err == nil {
-				_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-				_, _ = io.Copy(io.Discard, conn)
-			}
-		})
-	}
-}
-
 func (v *volley) log(t *testing.T, who string) {
 	t.Helper()
 	t.Logf("%s: the server could not listen %d of %d times; %d dials, %d greeted, %d met themselves",

@@ -374,11 +374,6 @@ func TestStaleRange(t *testing.T) {
 	})
 }
 
-// remember has the library take r for the local port range, for up to a second.
-func remember(r PortRange) {
-	localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(r.High)<<16 | uint64(r.Low))
-}
-
 // TestLeavesNothing dials in all ways to fail, and counts what is left.
 func TestLeavesNothing(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
@@ -438,13 +433,6 @@ func TestLeavesNothing(t *testing.T) {
 		group.Wait()
 		assertNothingLeft(t, descriptors, goroutines)
 	})
-}
-
-func openDescriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	require.NoError(t, err)
-	return len(entries)
 }
 
 // TestUnverifiedIsNotReturned: where the kernel does not tell the ends of a

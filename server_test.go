@@ -87,3 +87,59 @@ func hangUp(conn net.Conn) {
 	}
 	_ = conn.Close()
 }
+
+// echo starts a server that repeats what it hears, and keeps nothing of whom it
+// has heard.
+func echo(t *testing.T, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer hangUp(conn)
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return l
+}
+
+// ask sends text and returns the answer, or the error.
+func ask(conn net.Conn, text string) string {
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err.Error()
+	}
+	answer := make([]byte, len(text))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err.Error()
+	}
+	return string(answer)
+}
+
+// greetFor serves for a while.
+func greetFor(l net.Listener, d time.Duration) {
+	timer := time.AfterFunc(d, func() { l.Close() })
+	defer timer.Stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		group.Go(func() {
+			defer hangUp(conn)
+			if _, err := io.WriteString(conn, greeting); err == nil {
+				_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+				_, _ = io.Copy(io.Discard, conn)
+			}
+		})
+	}
+}
