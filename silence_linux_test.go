@@ -1,10 +1,10 @@
 package safedial
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -21,7 +21,7 @@ func silence(t *testing.T, port int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}))
 	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, fmt.Sprintf("127.0.0.1:%d", port))
+	fillBacklog(t, net.IPv4(127, 0, 0, 1), port)
 }
 
 // silentIPv6 is silence for ::1.
@@ -33,15 +33,16 @@ func silentIPv6(t *testing.T, port int) {
 	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1))
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: port}))
 	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, fmt.Sprintf("[::1]:%d", port))
+	fillBacklog(t, net.IPv6loopback, port)
 }
 
-// fillBacklog connects to address until nobody answers.
-func fillBacklog(t *testing.T, address string) {
+// fillBacklog connects to the port until nobody answers: from the ports above it,
+// for one of the kernel's choice could be one that the test dials.
+func fillBacklog(t *testing.T, ip net.IP, port int) {
 	t.Helper()
-	d := net.Dialer{Timeout: 100 * time.Millisecond}
-	for range 8 {
-		conn, err := d.Dial("tcp", address)
+	for i := 1; i <= 8; i++ {
+		d := net.Dialer{Timeout: 100 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: ip, Port: port + i}}
+		conn, err := d.Dial("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
 		if err != nil {
 			require.True(t, os.IsTimeout(err), "%v", err)
 			return
