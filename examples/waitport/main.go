@@ -105,7 +105,7 @@ func (w *waiter) wait(ctx context.Context, address string) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if ctx.Err() != nil {
+		if over(ctx) {
 			if last == nil {
 				last = err
 			}
@@ -120,4 +120,11 @@ func (w *waiter) wait(ctx context.Context, address string) error {
 		case <-time.After(interval):
 		}
 	}
+}
+
+// over reports whether the context has ended. A dial may notice its deadline before
+// the context does.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
