@@ -90,45 +90,40 @@ func (a *attempt) connect() error {
 	if err != nil {
 		return err
 	}
-	lent, sa := false, a.sockaddr(a.AddrPort)
+	sa, lent, errno := a.sockaddr(a.AddrPort), false, unix.Errno(0)
 	if fixed {
-		err = connect(a.fd, sa)
-	} else {
-		lent, err = a.connectBeside(sa, allowed)
+		errno = connect(a.fd, sa)
+	} else if lent, errno, err = a.connectBeside(sa, allowed); err != nil {
+		return err
 	}
-	if errors.Is(err, unix.EINPROGRESS) && a.Addr().IsLoopback() {
+	if errno == unix.EINPROGRESS && a.Addr().IsLoopback() {
 		// The answer is there already, and a refused socket needs no look.
-		err = connect(a.fd, sa)
+		errno = connect(a.fd, sa)
 	}
-	if underway(err) {
+	switch errno {
+	case 0, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
 		err = a.look(fixed)
+	default:
+		err = os.NewSyscallError("connect", errno)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		if lent {
 			reclaimPort(a.fd)
 		}
 		return nil
-	}
-	if a.alone || fixed {
+	case errno == unix.ECONNREFUSED:
+		return err // of which there is nothing to consider
+	case a.alone || fixed:
 		return holdBack(err, fixed)
 	}
 	return a.consider(err)
 }
 
-// connect is connect(2). What it says of a socket that is underway is returned as
-// it is.
-func connect(fd int, sa unix.Sockaddr) error {
-	err := unix.Connect(fd, sa)
-	if underway(err) {
-		return err
-	}
-	return os.NewSyscallError("connect", err)
-}
-
-// underway reports whether a socket is connected, or on the way, as connect(2)
-// tells.
-func underway(err error) bool {
-	return err == nil || errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EINTR)
+// connect is connect(2). Unlike an error, its number is quickly compared.
+func connect(fd int, sa unix.Sockaddr) unix.Errno {
+	errno, _ := errors.AsType[unix.Errno](unix.Connect(fd, sa))
+	return errno
 }
 
 // consider notes whether another attempt may do better than the one that failed
@@ -213,29 +208,29 @@ func (a *attempt) narrow(window PortRange) (narrowed bool, err error) {
 // beside the destination's, the look alone keeps the promise: there a TCP socket
 // lends its port, by SO_REUSEADDR, to a server that binds it in the moment that
 // a self-connection lives.
-func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool, err error) {
+func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool, errno unix.Errno, err error) {
 	found, err := a.around(allowed)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	around := found.list()
 	for i, window := range around {
 		narrowed, err := a.narrow(window)
 		if err != nil {
-			return false, err
+			return false, 0, err
 		}
 		if !narrowed {
 			break
 		}
-		err = connect(a.fd, sa)
-		if i == len(around)-1 || !errors.Is(err, errAddrNotAvailable) && !errors.Is(err, errTryAgain) {
-			return false, err
+		errno = connect(a.fd, sa)
+		if i == len(around)-1 || errno != unix.EADDRNOTAVAIL && errno != unix.EAGAIN {
+			return false, errno, nil
 		}
 	}
 	if !a.udp && localPorts.get().Contains(a.Port()) {
 		lent = lendPort(a.fd)
 	}
-	return lent, connect(a.fd, sa)
+	return lent, connect(a.fd, sa), nil
 }
 
 // errStalePorts is why a socket with a port outside LocalPorts is worth another
