@@ -46,7 +46,7 @@ func (c *call) serial(nd *net.Dialer) bool {
 		return false // what is no IP address costs an error to parse
 	}
 	ap, err := netip.ParseAddrPort(c.address)
-	return err == nil && !ap.Addr().IsUnspecified()
+	return err == nil && !ap.Addr().WithZone("").IsUnspecified() // net looks at no zone here
 }
 
 // untyped returns conn as a net.Conn, which is nil with an error.

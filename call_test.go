@@ -21,6 +21,7 @@ func TestSerial(t *testing.T) {
 		"a zone":                      {call{network: tcp, address: "[fe80::1%lo]:80"}, 0, true},
 		"0.0.0.0":                     {call{network: tcp, address: "0.0.0.0:80"}, 0, false},
 		":: becomes two addresses":    {call{network: tcp, address: "[::]:80"}, 0, false},
+		"and so it does with a zone":  {call{network: tcp, address: "[::%lo]:80"}, 0, false},
 		"a name":                      {call{network: tcp, address: "localhost:80"}, 0, false},
 		"a name that starts as an IP": {call{network: tcp, address: "127.0.0.1.nip.io:80"}, 0, false},
 		"a name in brackets":          {call{network: tcp, address: "[localhost]:80"}, 0, false},

@@ -36,7 +36,7 @@ var titles = []struct {
 	{dialbench.Goroutines2, "2 goroutines"},
 	{dialbench.Goroutines8, "8 goroutines"},
 	{dialbench.Goroutines64, "64 goroutines"},
-	{dialbench.Exhausted, "no port left of 28,232"},
+	{dialbench.Exhausted, fmt.Sprintf("no port left of %d", dialbench.Ports)},
 }
 
 func measureScenes(rounds int, step func(string)) ([]scene, error) {

@@ -32,7 +32,7 @@ func init() {
 
 // drawCost draws the time of a dial by the number of open connections.
 func drawCost(points []point, directory string) error {
-	p := newPlot("Time of a dial while connections to the same server are open", "open connections, of 28,232 local ports", "µs (median and quartiles)")
+	p := newPlot("Time of a dial while connections to the same server are open", fmt.Sprintf("open connections, of %d local ports", dialbench.Ports), "µs (median and quartiles)")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Y.Min, p.Y.Max = 10, 10000
 	p.Add(plotter.NewGrid())

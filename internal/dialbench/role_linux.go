@@ -98,6 +98,9 @@ func set(scene Scene) (*stage, error) {
 	if err := netns.RaiseLoopback(); err != nil {
 		return nil, err
 	}
+	if err := netns.SetLocalPorts(firstPort, lastPort); err != nil {
+		return nil, err
+	}
 	if scene.Want != unix.ECONNREFUSED {
 		if err := scene.serve(); err != nil {
 			return nil, err

@@ -33,7 +33,14 @@ const (
 	there = "10.77.1.2"
 )
 
-// The namespaces' local port range is the kernel's default, 32768-60999.
+// The local port range of the namespaces is the kernel's default.
+const (
+	firstPort = 32768
+	lastPort  = 60999
+	Ports     = lastPort - firstPort + 1 // that each has
+)
+
+// The scenes that are measured. Port 9000 lies outside of the local port range.
 var (
 	Outside   = Scene{Name: "accepted/outside/IPv4", Address: "127.0.0.1:9000"}
 	Inside    = Scene{Name: "accepted/inside/IPv4", Address: "127.0.0.1:40000"}
