@@ -25,13 +25,21 @@ const (
 // on makes the call. It names the methods, for through a function value nd would
 // have to live on the heap.
 func (c *call) on(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
-	switch c.method {
-	case callDialTCP:
-		return untyped(nd.DialTCP(ctx, c.network, c.laddr, c.raddr))
-	case callDialUDP:
-		return untyped(nd.DialUDP(ctx, c.network, c.laddr, c.raddr))
+	switch {
+	case c.method == callDialContext:
+		return nd.DialContext(ctx, c.network, c.address)
+	case !c.laddr.IsValid():
+		return c.unbound(ctx, nd)
 	}
-	return nd.DialContext(ctx, c.network, c.address)
+	return c.direct(ctx, nd)
+}
+
+// direct makes a call of DialTCP or DialUDP.
+func (c *call) direct(ctx context.Context, nd *net.Dialer) (net.Conn, error) {
+	if c.method == callDialTCP {
+		return untyped(nd.DialTCP(ctx, c.network, c.laddr, c.raddr))
+	}
+	return untyped(nd.DialUDP(ctx, c.network, c.laddr, c.raddr))
 }
 
 // serial reports whether the call tries one address after the other, so that the

@@ -19,6 +19,7 @@ package safedial
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -238,50 +239,60 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	return d.dial(ctx, call{network: network, address: address}, d.LocalAddr)
 }
 
-// DialTCP connects to raddr from laddr on the network "tcp", "tcp4" or "tcp6",
-// guarded and retried as DialContext does; d.LocalAddr is not used. A laddr with
-// port 0 leaves the port to the kernel, and one that is the zero AddrPort binds
-// nothing at all, where net.Dialer takes it for the unspecified address
-// (https://go.dev/issue/81620); such a dial reports to [net/http/httptrace].
+// DialTCP connects to raddr from laddr on the network "tcp", "tcp4" or "tcp6", with
+// the guard and the retries of DialContext. It does not use d.LocalAddr.
+//
+// With every Go release it treats the addresses as net.Dialer of Go 1.27 does
+// (https://go.dev/issue/81620). If laddr is not valid, whatever its port, the socket
+// is not bound. If laddr is valid and its port is 0, the kernel picks the port. If
+// raddr is not valid, the error is net's "missing address". If raddr is "::", the
+// dial does not fall back to IPv4.
+//
+// Before Go 1.27 a dial with an invalid laddr reports to [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
-	remote := net.TCPAddrFromAddrPort(raddr).String()
-	if laddr == (netip.AddrPort{}) && fits("tcp", network, raddr.Addr()) {
-		return typed[*net.TCPConn](d.dial(ctx, call{network: network, address: remote}, nil))
+	var local *net.TCPAddr
+	if laddr.IsValid() {
+		local = net.TCPAddrFromAddrPort(laddr)
 	}
+	if !raddr.IsValid() {
+		return net.DialTCP(network, local, nil)
+	}
+	remote := net.TCPAddrFromAddrPort(raddr).String()
 	c := call{method: callDialTCP, network: network, address: remote, laddr: laddr, raddr: raddr}
-	return typed[*net.TCPConn](d.dial(ctx, c, net.TCPAddrFromAddrPort(laddr)))
+	return typed[*net.TCPConn](d.dial(ctx, c, local))
 }
 
 // DialUDP is to UDP what DialTCP is to TCP.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
+	var local *net.UDPAddr
+	if laddr.IsValid() {
+		local = net.UDPAddrFromAddrPort(laddr)
+	}
+	if !raddr.IsValid() {
+		return net.DialUDP(network, local, nil)
+	}
 	remote := net.UDPAddrFromAddrPort(raddr).String()
-	if laddr == (netip.AddrPort{}) && fits("udp", network, raddr.Addr()) {
-		return typed[*net.UDPConn](d.dial(ctx, call{network: network, address: remote}, nil))
-	}
 	c := call{method: callDialUDP, network: network, address: remote, laddr: laddr, raddr: raddr}
-	return typed[*net.UDPConn](d.dial(ctx, c, net.UDPAddrFromAddrPort(laddr)))
+	return typed[*net.UDPConn](d.dial(ctx, c, local))
 }
 
-// fits reports whether net.Dialer.DialContext takes addr on network as
-// net.Dialer.DialTCP or DialUDP does. What does not fit, these refuse in their
-// own words.
-func fits(protocol, network string, addr netip.Addr) bool {
-	addr = addr.Unmap()
-	switch network {
-	case protocol:
-		return true
-	case protocol + "4":
-		return !addr.Is6()
-	case protocol + "6":
-		return !addr.Is4()
-	}
-	return false
-}
-
-// DialIP is [net.Dialer.DialIP] with the same settings.
+// DialIP is [net.Dialer.DialIP] with the same settings. With every Go release an
+// address that is not valid means what it means to DialTCP.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error) {
+	var local *net.IPAddr
+	if laddr.IsValid() {
+		local = &net.IPAddr{IP: laddr.AsSlice(), Zone: laddr.Zone()}
+	}
+	if !raddr.IsValid() {
+		return net.DialIP(network, local, nil)
+	}
 	nd := d.settings()
-	return nd.DialIP(ctx, network, laddr, raddr)
+	conn, err := nd.DialIP(ctx, network, laddr, raddr)
+	if local == nil {
+		// Go 1.26 binds the unspecified address; an IP socket shows that in its errors alone.
+		err = readdressed(err, network, nil, &net.IPAddr{IP: raddr.AsSlice(), Zone: raddr.Zone()})
+	}
+	return conn, err
 }
 
 // DialUnix is [net.Dialer.DialUnix] with the same settings.
@@ -308,17 +319,35 @@ func DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	return new(Dialer).DialContext(ctx, network, address)
 }
 
-// DialTCP connects as [net.DialTCP] does, guarded. If laddr is nil, or a zero
-// TCPAddr, the kernel picks the local address and port.
+// DialTCP connects as [net.DialTCP] does, guarded. If laddr is nil, the kernel picks
+// the local address and port.
 func DialTCP(network string, laddr, raddr *net.TCPAddr) (*net.TCPConn, error) {
-	if raddr == nil || !convertible(raddr) || !convertible(laddr) {
+	local, remote := orUnspecified(laddr), orUnspecified(raddr)
+	if !remote.IsValid() || laddr != nil && !local.IsValid() {
 		// net refuses these before it connects, with the error to return.
 		return net.DialTCP(network, laddr, raddr)
 	}
-	return new(Dialer).DialTCP(context.Background(), network, laddr.AddrPort(), raddr.AddrPort())
+	conn, err := new(Dialer).DialTCP(context.Background(), network, local, remote)
+	if laddr == nil {
+		return conn, readdressed(err, network, nil, raddr)
+	}
+	return conn, readdressed(err, network, laddr, raddr)
 }
 
-// convertible reports whether addr is the same address as a netip.AddrPort.
-func convertible(addr *net.TCPAddr) bool {
-	return addr == nil || len(addr.IP) == 0 || addr.AddrPort().IsValid()
+// orUnspecified returns addr, which to net is the unspecified address if it has no
+// IP. A netip.AddrPort without one is not valid.
+func orUnspecified(addr *net.TCPAddr) netip.AddrPort {
+	if addr != nil && len(addr.IP) == 0 {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(addr.Port))
+	}
+	return addr.AddrPort()
+}
+
+// readdressed returns err, from net, as the error of a dial from source to addr.
+func readdressed(err error, network string, source, addr net.Addr) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok {
+		return err
+	}
+	return dialError(network, source, addr, op.Err)
 }

@@ -3,6 +3,7 @@ package safedial
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -157,6 +158,88 @@ func TestDialTCPBadInput(t *testing.T) {
 			assert.Equal(t, opError(t, wantErr).Net, opError(t, err).Net)
 		})
 	}
+}
+
+// TestInvalidAddresses holds DialTCP, DialUDP and DialIP to net's functions of these
+// names with nil for each address that is not valid: from Go 1.27 on net.Dialer's
+// methods do as much. Each tries one address.
+func TestInvalidAddresses(t *testing.T) {
+	local := []netip.AddrPort{{}, netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")}
+	remote := []netip.AddrPort{
+		{}, netip.AddrPortFrom(netip.Addr{}, 9),
+		netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("0.0.0.0:9"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:9"),
+		netip.MustParseAddrPort("[::1]:9"), netip.MustParseAddrPort("[::]:9"),
+	}
+	for name, dials := range map[string]struct {
+		networks []string
+		net      func(network string, laddr, raddr netip.AddrPort) (net.Conn, error)
+		ours     func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error)
+	}{
+		"TCP": {
+			[]string{"tcp", "tcp4", "tcp6", "udp", ""},
+			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(net.DialTCP(network, validOrNil(laddr), validOrNil(raddr)))
+			},
+			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(d.DialTCP(t.Context(), network, laddr, raddr))
+			},
+		},
+		"UDP": {
+			[]string{"udp", "udp4", "udp6", "tcp", ""},
+			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(net.DialUDP(network, (*net.UDPAddr)(validOrNil(laddr)), (*net.UDPAddr)(validOrNil(raddr))))
+			},
+			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(d.DialUDP(t.Context(), network, laddr, raddr))
+			},
+		},
+		"IP": {
+			[]string{"ip:1", "ip4:1", "ip6:1", "ip", "tcp", ""},
+			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(net.DialIP(network, ipOrNil(laddr), ipOrNil(raddr)))
+			},
+			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+				return untyped(d.DialIP(t.Context(), network, laddr.Addr(), raddr.Addr()))
+			},
+		},
+	} {
+		for _, network := range dials.networks {
+			for _, laddr := range local {
+				for _, raddr := range remote {
+					t.Run(fmt.Sprintf("%s on %q from %s to %s", name, network, laddr, raddr), func(t *testing.T) {
+						tried := map[string]bool{}
+						d := Dialer{MaxRetries: -1, Control: func(_, address string, _ syscall.RawConn) error {
+							tried[address] = true
+							return nil
+						}}
+						want, wantErr := dials.net(network, laddr, raddr)
+						got, err := dials.ours(&d, network, laddr, raddr)
+						assert.Equal(t, wantErr, err, "net of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
+						if want != nil && got != nil {
+							assert.Equal(t, want.RemoteAddr(), got.RemoteAddr())
+							want.Close()
+							got.Close()
+						}
+						assert.LessOrEqual(t, len(tried), 1, "%v", tried)
+					})
+				}
+			}
+		}
+	}
+}
+
+func validOrNil(ap netip.AddrPort) *net.TCPAddr {
+	if !ap.IsValid() {
+		return nil
+	}
+	return net.TCPAddrFromAddrPort(ap)
+}
+
+func ipOrNil(ap netip.AddrPort) *net.IPAddr {
+	if !ap.IsValid() {
+		return nil
+	}
+	return &net.IPAddr{IP: ap.Addr().AsSlice()}
 }
 
 func TestMaxRetries(t *testing.T) {

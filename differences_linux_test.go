@@ -3,11 +3,14 @@ package safedial
 import (
 	"context"
 	"errors"
+	"fmt"
+	"go/build"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +27,7 @@ const (
 
 // differences are all the rows; dir has a Unix socket that listens.
 func differences(dir string) []difference {
-	rows := slices.Concat(settingRows(), localAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir))
+	rows := slices.Concat(settingRows(), localAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir), invalidAddressRows())
 	for _, c := range destinationCases {
 		rows = append(rows,
 			difference{name: "live " + c.host, network: c.network, address: live(c.host)},
@@ -218,17 +221,15 @@ func methodRows(dir string) []difference {
 		{name: "Dial", dial: func(m methods, _ context.Context) (net.Conn, error) { return m.Dial("tcp", live("127.0.0.1")) }},
 		{name: "DialTCP from an address", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialTCP from a port", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 9999), liveAddr)},
-		{name: "DialTCP from any address and a port", dial: dialTCP("tcp", netip.AddrPortFrom(netip.Addr{}, 9999), liveAddr)},
+		{name: "DialTCP from any address and a port", dial: dialTCP("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 9999), liveAddr)},
 		{name: "DialTCP refused", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), deadAddr)},
-		{name: "DialTCP of the other family", dial: dialTCP("tcp6", netip.AddrPort{}, liveAddr)},
-		{name: "DialTCP of IPv6 on tcp4", dial: dialTCP("tcp4", netip.AddrPort{}, netip.MustParseAddrPort("[::1]:40000"))},
-		{name: "DialTCP on udp", dial: dialTCP("udp", netip.AddrPort{}, liveAddr)},
-		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPort{}, liveAddr)},
+		{name: "DialTCP of the other family", dial: dialTCP("tcp6", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP of IPv6 on tcp4", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 0), netip.MustParseAddrPort("[::1]:40000"))},
+		{name: "DialTCP on udp", dial: dialTCP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
 		{name: "DialTCP canceled", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
-		{name: "DialUDP", dial: func(m methods, ctx context.Context) (net.Conn, error) {
-			return untyped(m.DialUDP(ctx, "udp", netip.AddrPortFrom(here, 0), liveAddr))
-		}},
+		{name: "DialUDP", dial: dialUDP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialIP", dial: func(m methods, ctx context.Context) (net.Conn, error) {
 			return untyped(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
 		}},
@@ -239,6 +240,28 @@ func methodRows(dir string) []difference {
 			return untyped(m.DialUnix(ctx, "unix", nil, nil))
 		}},
 	}
+}
+
+// invalidAddressRows are addresses that are not valid, of which net.Dialer's methods
+// before Go 1.27 make the unspecified address (https://go.dev/issue/81620).
+func invalidAddressRows() (rows []difference) {
+	if !slices.Contains(build.Default.ReleaseTags, "go1.27") {
+		return nil
+	}
+	nowhere, here := netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")
+	for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", ""} {
+		for _, remote := range []string{live("127.0.0.1"), live("::1"), live("::"), live("0.0.0.0"), live("::ffff:127.0.0.1"), dead("::"), dead("127.0.0.1")} {
+			raddr := netip.MustParseAddrPort(remote)
+			rows = append(rows,
+				difference{name: fmt.Sprintf("DialTCP on %q from nowhere to %s", network, remote), dial: dialTCP(network, nowhere, raddr)},
+				difference{name: fmt.Sprintf("DialUDP on %q from nowhere to %s", network, remote), dial: dialUDP(strings.Replace(network, "tcp", "udp", 1), nowhere, raddr)})
+		}
+	}
+	return append(rows,
+		difference{name: "DialTCP to nowhere", dial: dialTCP("tcp", here, netip.AddrPort{})},
+		difference{name: "DialUDP to nowhere", dial: dialUDP("udp", here, netip.AddrPort{})},
+		difference{name: "DialTCP from nowhere, canceled", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
+		difference{name: "DialTCP from nowhere, multipath", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), mptcp: true})
 }
 
 // bindControl returns a hook that binds the socket to a port of ip.
@@ -265,5 +288,11 @@ func canceled() (context.Context, context.CancelFunc) {
 func dialTCP(network string, laddr, raddr netip.AddrPort) func(methods, context.Context) (net.Conn, error) {
 	return func(m methods, ctx context.Context) (net.Conn, error) {
 		return untyped(m.DialTCP(ctx, network, laddr, raddr))
+	}
+}
+
+func dialUDP(network string, laddr, raddr netip.AddrPort) func(methods, context.Context) (net.Conn, error) {
+	return func(m methods, ctx context.Context) (net.Conn, error) {
+		return untyped(m.DialUDP(ctx, network, laddr, raddr))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -123,7 +124,8 @@ func (row difference) compare(t *testing.T) {
 			require.Greater(t, len(got.Trace), len(want.Trace))
 			got.Trace = got.Trace[:len(want.Trace)]
 		}
-		assert.Equal(t, want, got, "with a hook: %t", hooked)
+		assert.Equal(t, want, got, "row %q, with a hook: %t\nnet of %s did %+v\nsafedial did     %+v\nIf net has changed, safedial has to follow.",
+			row.name, hooked, runtime.Version(), want, got)
 	}
 }
 

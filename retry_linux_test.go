@@ -286,6 +286,9 @@ func TestOnePortServesEachDestination(t *testing.T) {
 			"DialTCP from nowhere": func(remote netip.AddrPort) (net.Conn, error) {
 				return untyped(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
 			},
+			"DialTCP from nowhere and a port": func(remote netip.AddrPort) (net.Conn, error) {
+				return untyped(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(netip.Addr{}, 9999), remote))
+			},
 			"DialTCP from an address": func(remote netip.AddrPort) (net.Conn, error) {
 				return untyped(new(Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
 			},

@@ -94,7 +94,7 @@ var dialCases = []dialCase{
 			return nil, err
 		}
 		local, _ := d.LocalAddr.(*net.TCPAddr)
-		conn, err := d.DialTCP(context.Background(), c.network, local.AddrPort(), remote.AddrPort())
+		conn, err := d.DialTCP(context.Background(), c.network, orUnspecified(local), orUnspecified(remote))
 		if err != nil {
 			return nil, err
 		}

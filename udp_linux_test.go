@@ -20,7 +20,7 @@ const manyDials = 100_000
 // TestUDPNeverSelfConnects dials a port that nobody has, of a range of twenty.
 func TestUDPNeverSelfConnects(t *testing.T) {
 	t.Parallel()
-	nstest.Run(t, dialUDP)
+	nstest.Run(t, dialUDPDead)
 }
 
 // TestUDPNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
@@ -28,11 +28,11 @@ func TestUDPNeverSelfConnectsWithoutPortRange(t *testing.T) {
 	t.Parallel()
 	nstest.Run(t, func(t *testing.T) {
 		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		dialUDP(t)
+		dialUDPDead(t)
 	})
 }
 
-func dialUDP(t *testing.T) {
+func dialUDPDead(t *testing.T) {
 	setLocalPorts(t, PortRange{40000, 40019})
 	const address = "127.0.0.1:40010"
 	self := 0
@@ -100,7 +100,7 @@ func dialEveryUDP(t *testing.T) {
 			remote, err := net.ResolveUDPAddr(network, address)
 			require.NoError(t, err)
 			local, _ := d.LocalAddr.(*net.UDPAddr)
-			return untyped(d.DialUDP(t.Context(), network, local.AddrPort(), remote.AddrPort()))
+			return untyped(d.DialUDP(t.Context(), network, orUnspecified((*net.TCPAddr)(local)), orUnspecified((*net.TCPAddr)(remote))))
 		},
 	}
 	configurations := 0
