@@ -1,332 +1,161 @@
+//go:build !safedial_portable
+
 package safedial
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"net"
+	"hash/maphash"
+	"net/netip"
 	"os"
-	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// install makes the guard nd's hook, which runs the caller's.
-//
-// net.Dialer calls the hook between socket(2) and bind(2). Where nothing is to
-// be bound the hook connects, and net's own connect(2) then finds the socket
-// connected or connecting. Where net binds LocalAddr after the hook, the hook
-// only sets options. NetDialer's guard binds LocalAddr itself, because nobody
-// could look at the socket after net connected it.
-func (g *guard) install(nd *net.Dialer) error {
-	if g.asHook == nil {
-		g.asHook = g.hook
-	}
-	nd.Control, nd.ControlContext = nil, g.asHook
-	if g.alone && g.local != nil {
-		nd.LocalAddr = nil
-	}
-	g.connects = g.alone || g.local == nil
-	return g.portsReversed()
-}
-
-// hook is net.Dialer.ControlContext: the caller's hook, then the guard.
-func (g *guard) hook(ctx context.Context, network, address string, c syscall.RawConn) error {
-	if g.control != nil {
-		if err := g.control(ctx, network, address, c); err != nil {
-			return err
-		}
-	}
-	if g.alone && g.local != nil && !strings.HasPrefix(network, g.local.Network()) {
-		return &net.AddrError{Err: "mismatched local address type", Addr: g.local.String()}
-	}
-	dest, ok := parseDestination(network, address)
-	if !ok {
-		return nil
-	}
-	a := attempts.Get().(*attempt)
-	a.guard, a.destination, a.address = g, dest, address
-	err := c.Control(a.onSocket)
-	if err == nil {
-		err = a.err
-	}
-	a.guard, a.destination, a.address, a.err = nil, destination{}, "", nil
-	attempts.Put(a)
-	return err
-}
-
-// An attempt is the guard's work on one socket. It lasts as long as the hook, which
-// is so often that it is reused, with what would have to be allocated for each.
-type attempt struct {
-	*guard
-	destination
-	address  string // the destination, as net wrote it
-	fd       int
-	err      error
-	onSocket func(fd uintptr)
-	inet4    unix.SockaddrInet4
-	inet6    unix.SockaddrInet6
-}
-
-var attempts = sync.Pool{New: func() any {
-	a := new(attempt)
-	a.onSocket = func(fd uintptr) {
-		a.fd = int(fd)
-		if a.connects {
-			a.err = a.connect()
-		} else {
-			a.err = a.prepare()
-		}
-	}
-	return a
-}}
-
-// connect connects the socket from a port other than the destination's, and
-// refuses it if it is connected to itself all the same.
-func (a *attempt) connect() error {
-	allowed, fixed, err := a.choice()
+// connect connects a TCP socket, checks it, and undoes a self-connection.
+func (s *socket) connect() (again bool, err error) {
+	byCaller, err := s.portBound()
 	if err != nil {
-		return err
+		return false, err
 	}
-	sa, lent, errno := a.sockaddr(a.AddrPort), false, unix.Errno(0)
-	if fixed {
-		errno = connect(a.fd, sa)
-	} else if lent, errno, err = a.connectBeside(sa, allowed); err != nil {
-		return err
+	if err := s.bindLocalAddr(); err != nil {
+		return isBindAddrInUse(err) && s.from.Port() == 0, hideFromNet(err)
 	}
-	if errno == unix.EINPROGRESS && a.Addr().IsLoopback() {
-		// The answer is there already, and a refused socket needs no look.
-		errno = connect(a.fd, sa)
+	fixed := byCaller || s.from.Port() != 0
+	errno, err := s.connectFrom(fixed)
+	switch {
+	case err != nil:
+		return false, err
+	case isConnecting(errno):
+		again, err = s.check(fixed)
+	default:
+		again, err = errno == unix.EADDRNOTAVAIL && !fixed, os.NewSyscallError("connect", errno)
 	}
+	if err != nil {
+		s.clearOptions()
+	} else if s.reuse {
+		clearReuseAddr(s.fd)
+	}
+	if byCaller {
+		return again, err // a hook that binds the next port of a pool needs net's own repeats
+	}
+	return again, hideFromNet(err)
+}
+
+// isConnecting reports whether connect(2) has connected the socket, or goes on to.
+func isConnecting(errno unix.Errno) bool {
 	switch errno {
 	case 0, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
-		err = a.look(fixed)
-	default:
-		err = os.NewSyscallError("connect", errno)
+		return true
 	}
-	switch {
-	case err == nil:
-		if lent {
-			reclaimPort(a.fd)
-		}
-		return nil
-	case errno == unix.ECONNREFUSED:
-		return err // of which there is nothing to consider
-	case a.alone || fixed:
-		return holdBack(err, fixed)
-	}
-	return a.consider(err)
+	return false
 }
 
-// connect is connect(2). Unlike an error, its number is quickly compared.
-func connect(fd int, sa unix.Sockaddr) unix.Errno {
-	errno, _ := errors.AsType[unix.Errno](unix.Connect(fd, sa))
+// sysConnect wraps connect(2). Unlike an error, its number is quickly compared.
+func (s *socket) sysConnect() unix.Errno {
+	errno, _ := errors.AsType[unix.Errno](unix.Connect(s.fd, s.sockaddr(s.AddrPort)))
 	return errno
 }
 
-// consider notes whether another attempt may do better than the one that failed
-// with err, and returns what to tell net.
-func (a *attempt) consider(err error) error {
-	if errors.Is(err, ErrSelfConnect) && a.udp {
-		if dup, dupErr := unix.FcntlInt(uintptr(a.fd), unix.F_DUPFD_CLOEXEC, 0); dupErr == nil {
-			a.hold(func() { _ = unix.Close(dup) })
-		}
+// connectFrom connects the socket from its port, if it is fixed, else from one of
+// the kernel's choice. The kernel is told which ports to choose from only if that
+// is needed, because connect(2) then takes ports that it otherwise leaves to
+// servers that bind port 0.
+func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
+	mayChoose := systemPorts().mayChoose(s.Port())
+	if fixed || !mayChoose && !s.limited() && !crowded.has(maphash.Comparable(hashSeed, s.AddrPort)) {
+		return s.sysConnect(), nil
 	}
-	if errors.Is(err, ErrSelfConnect) || unavailable(err) || errors.Is(err, errStalePorts) {
-		localPorts.forget()
-		a.repeat(err)
+	if err := s.splitPorts(); err != nil {
+		return 0, err
 	}
-	return holdBack(err, true)
-}
-
-// holdBack keeps EADDRNOTAVAIL from net, if it shall.
-func holdBack(err error, hold bool) error {
-	if hold && unavailable(err) {
-		return held{err}
-	}
-	return err
-}
-
-// choice returns the ports that the kernel may pick from as far as the caller is
-// concerned, or that the port is fixed because the socket has one.
-func (a *attempt) choice() (allowed PortRange, fixed bool, err error) {
-	if a.control != nil {
-		local, err := sockname(a.fd)
-		if err != nil {
-			return PortRange{}, false, err
-		}
-		fixed = local.Port() != 0
-	}
-	if a.local != nil {
-		if err := a.bind(a.local); err != nil {
-			return PortRange{}, false, err
-		}
-		fixed = fixed || !a.portFree()
-	}
-	return a.allowed(), fixed, nil
-}
-
-// allowed returns the ports that both LocalPorts and the caller's hook allow.
-func (a *attempt) allowed() PortRange {
-	allowed := everyPort
-	if a.ports != (PortRange{}) {
-		allowed = a.ports
-	}
-	if a.control != nil {
-		allowed = allowed.intersect(narrowed(a.fd))
-	}
-	return allowed
-}
-
-// around returns the windows to connect from, and fails if LocalPorts leave none.
-func (a *attempt) around(allowed PortRange) (around, error) {
-	found := windows(a.Port(), localPorts.get(), allowed)
-	if len(found.list()) > 0 || a.ports == (PortRange{}) {
-		return found, nil
-	}
-	localPorts.forget()
-	system := localPorts.get()
-	if found = windows(a.Port(), system, allowed); len(found.list()) > 0 {
-		return found, nil
-	}
-	return found, fmt.Errorf("local ports %s: no port of the system's %s beside the destination's %d", a.ports, system, a.Port())
-}
-
-// narrow is narrow(fd, window), whose failure matters only to LocalPorts.
-func (a *attempt) narrow(window PortRange) (narrowed bool, err error) {
-	err = narrow(a.fd, window)
-	if err == nil || a.ports == (PortRange{}) {
-		return err == nil, nil
-	}
-	return false, fmt.Errorf("local ports %s, of the system's %s: %w: %w", a.ports, localPorts.get(), errors.ErrUnsupported, os.NewSyscallError("setsockopt", err))
-}
-
-// connectBeside connects from the first window around the destination's port
-// that has a free port. Where the kernel takes no window, or no port is left
-// beside the destination's, the look alone keeps the promise: there a TCP socket
-// lends its port, by SO_REUSEADDR, to a server that binds it in the moment that
-// a self-connection lives.
-func (a *attempt) connectBeside(sa unix.Sockaddr, allowed PortRange) (lent bool, errno unix.Errno, err error) {
-	found, err := a.around(allowed)
-	if err != nil {
-		return false, 0, err
-	}
-	around := found.list()
-	for i, window := range around {
-		narrowed, err := a.narrow(window)
-		if err != nil {
-			return false, 0, err
-		}
-		if !narrowed {
+	for i, r := range s.ranges {
+		if ok, err := s.setRange(r); err != nil {
+			return 0, err
+		} else if !ok {
 			break
 		}
-		errno = connect(a.fd, sa)
-		if i == len(around)-1 || errno != unix.EADDRNOTAVAIL && errno != unix.EAGAIN {
-			return false, errno, nil
+		errno := s.sysConnect()
+		if errno != unix.EADDRNOTAVAIL {
+			return errno, nil
+		}
+		if i == len(s.ranges)-1 {
+			return s.connectFromEnds(), nil
 		}
 	}
-	if !a.udp && localPorts.get().Contains(a.Port()) {
-		lent = lendPort(a.fd)
-	}
-	return lent, connect(a.fd, sa), nil
+	// Only the check keeps the promise here. With SO_REUSEADDR a server can bind the
+	// port even while the socket is connected to itself.
+	s.reuse = mayChoose && setReuseAddr(s.fd)
+	return s.sysConnect(), nil
 }
 
-// errStalePorts is why a socket with a port outside LocalPorts is worth another
-// attempt: the local port range was another when it was last read.
-var errStalePorts = errors.New("the local port range has changed")
-
-// look refuses a socket that is connected to itself, or is about to be, or has
-// a port that LocalPorts do not allow, and has its close(2) send a reset, so that
-// it leaves no TIME_WAIT. It fails where it cannot tell.
-func (a *attempt) look(fixed bool) error {
-	err := a.lookAt(fixed)
-	if err != nil {
-		resetOnClose(a.fd)
+// connectFromEnds connects, on the last attempt, from the first and the last port
+// of each range of an odd number of ports: before Linux 6.8 connect(2) leaves out
+// one of the two.
+func (s *socket) connectFromEnds() unix.Errno {
+	if s.attempts <= s.max {
+		return unix.EADDRNOTAVAIL
 	}
-	return err
-}
-
-func (a *attempt) lookAt(fixed bool) error {
-	local, err := sockname(a.fd)
-	if err != nil {
-		return err
-	}
-	if !fixed {
-		if err := a.checkPort(local.Port()); err != nil {
-			return fmt.Errorf("%w: %w", err, errStalePorts)
+	system := systemPorts().local
+	for _, r := range s.ranges {
+		r = r.intersect(system)
+		if r.Len() == 1 || r.Len()%2 == 0 {
+			continue
+		}
+		for _, port := range []uint16{r.Low, r.High} {
+			if setLocalPortRange(s.fd, PortRange{port, port}) != nil {
+				continue
+			}
+			if errno := s.sysConnect(); errno != unix.EADDRNOTAVAIL {
+				return errno
+			}
 		}
 	}
-	if local.Port() != a.Port() {
-		return nil
-	}
-	peer, err := peername(a.fd)
-	if errors.Is(err, unix.ENOTCONN) {
-		// Still connecting, but the kernel has picked the port already.
-		peer, err = a.AddrPort, nil
-	}
-	if err == nil && sameEnd(local, peer) {
-		return ErrSelfConnect
-	}
-	return err
+	return unix.EADDRNOTAVAIL
 }
 
-// prepare sets up a socket that net is about to bind and connect: its port is
-// picked by connect(2), from one window, and whoever closes it before it has
-// been looked at leaves nothing behind. That includes net, which discards the
-// self-connections that it sees by a plain close.
-func (a *attempt) prepare() error {
-	if !a.udp {
-		a.prepareReset()
-	}
-	if !a.portFree() {
-		return nil
-	}
-	if a.ports != (PortRange{}) {
-		// net connects, so that a stale range would show only after that.
-		localPorts.forget()
-	}
-	found, err := a.around(a.allowed())
-	if err != nil {
-		return err
-	}
-	if !a.udp {
-		bindAddressOnly(a.fd)
-	}
-	if around := found.list(); len(around) > 0 {
-		_, err = a.narrow(a.nextWindow(around))
-	}
-	return err
-}
-
-// prepareReset has a close reset the connection, unless the caller's hook has
-// said how it shall close.
-func (a *attempt) prepareReset() {
-	if a.control != nil {
-		if on, err := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || on != 0 {
-			return
+// check checks both ends of a socket that is connected, or connecting. It undoes a
+// self-connection, and a connection that the system made from a port that the caller
+// does not allow. It fails if the system does not report the ends.
+func (s *socket) check(fixed bool) (again bool, err error) {
+	local, peer, err := s.addrs()
+	switch {
+	case err != nil:
+		if errno := s.sysConnect(); !isConnecting(errno) {
+			return false, os.NewSyscallError("connect", errno)
 		}
+	case sameEndpoint(local, peer):
+		again, err = !fixed, ErrSelfConnect
+	case fixed:
+	case !s.allows(local.Port()):
+		again, err = true, errLocalPortIgnored(s.portLimits.String(), local.Port())
+	case !s.rangeSet && local.Port() != s.oldPort:
+		s.noteParity(local.Port())
 	}
-	resetOnClose(a.fd)
-	a.lingers.Store(true)
+	if err == nil {
+		return false, nil
+	}
+	s.oldPort = local.Port()
+	if disconnect(s.fd) == nil {
+		return again, err
+	}
+	resetOnClose(s.fd)
+	if again && err == ErrSelfConnect {
+		err = errNotUndone
+	}
+	return false, err
 }
 
-// nextWindow picks one of the windows for the address, not the same twice in a
-// row if there are two.
-func (a *attempt) nextWindow(around []PortRange) PortRange {
-	if len(around) == 1 {
-		return around[0]
+// addrs returns the ends of the socket: of the socket itself, because a load
+// balancer can have changed the destination. A socket that is still connecting has
+// no peer yet; its destination takes the peer's place.
+func (s *socket) addrs() (local, peer netip.AddrPort, err error) {
+	if local, err = sockname(s.fd); err != nil {
+		return local, peer, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	window := around[0]
-	if window == a.last[a.address] {
-		window = around[1]
+	sa, err := syscall.Getpeername(s.fd)
+	if err == syscall.ENOTCONN {
+		return local, s.AddrPort, nil
 	}
-	if a.last == nil {
-		a.last = make(map[string]PortRange)
-	}
-	a.last[a.address] = window
-	return window
+	return local, addrPortOf(sa), os.NewSyscallError("getpeername", err)
 }

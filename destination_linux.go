@@ -1,86 +1,74 @@
+//go:build !safedial_portable
+
 package safedial
 
 import (
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // A destination is where net is about to connect a socket.
 type destination struct {
-	netip.AddrPort // the unspecified address: the local system
+	netip.AddrPort // the unspecified address: the host itself
 	v6, udp        bool
 }
 
-// parseDestination reads what net calls a hook with. It is false for networks
-// that the guard does not serve, and for addresses that net is about to refuse.
-func parseDestination(network, address string) (destination, bool) {
-	if !isTCP(network) && !isUDP(network) {
-		return destination{}, false
-	}
-	v6 := network[len(network)-1] == '6'
-	if len(address) > 0 && address[0] == ':' {
-		// An address without an IP, as net makes of a host that is empty.
-		address = "0.0.0.0" + address
-	}
-	ap, err := netip.ParseAddrPort(address)
+// parseDestination reads what net calls a hook with. Its text can be an IPv4
+// address with a zone, which netip does not parse and net ignores.
+func parseDestination(network, address string) (destination, error) {
+	d := destination{v6: network[len(network)-1] == '6', udp: isUDP(network)}
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return destination{}, false
+		return destination{}, err
 	}
-	addr := ap.Addr()
-	if v6 && addr == netip.IPv4Unspecified() {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return destination{}, &net.AddrError{Err: "invalid port", Addr: address}
+	}
+	ip, zone, _ := strings.Cut(host, "%")
+	addr := netip.IPv4Unspecified() // net leaves out an empty host
+	if ip != "" {
+		if addr, err = netip.ParseAddr(ip); err != nil {
+			return destination{}, &net.AddrError{Err: "invalid address", Addr: address}
+		}
+	}
+	if d.v6 && addr == netip.IPv4Unspecified() {
 		addr = netip.IPv6Unspecified()
 	}
-	if !v6 && !addr.Is4() {
-		return destination{}, false
+	if addr.Is6() && !addr.IsUnspecified() {
+		addr = addr.WithZone(zone)
 	}
-	return destination{AddrPort: netip.AddrPortFrom(addr, ap.Port()), v6: v6, udp: isUDP(network)}, true
+	d.AddrPort = netip.AddrPortFrom(addr, uint16(number))
+	return d, nil
 }
 
-// sockaddr returns the address in the form that a socket of the destination's
-// family takes, until it is called again.
-func (a *attempt) sockaddr(ap netip.AddrPort) unix.Sockaddr {
-	if a.v6 {
-		a.inet6.Port, a.inet6.ZoneId, a.inet6.Addr = int(ap.Port()), zoneID(a.fd, ap.Addr().Zone()), ap.Addr().As16()
-		return &a.inet6
-	}
-	a.inet4.Port, a.inet4.Addr = int(ap.Port()), ap.Addr().As4()
-	return &a.inet4
-}
+// refusedByNet reports that net is about to refuse the address, because it is not
+// of the socket's family.
+func (d destination) refusedByNet() bool { return !d.v6 && !d.Addr().Is4() }
 
-// zoneID returns the index of the interface that zone names, or the number that
-// it is, or 0 for one that is neither, as net does. The socket is asked, because
-// it is its network namespace that counts.
+// zoneID returns the index of the interface that zone names, else the number that
+// its leading digits are, as net does. The socket is asked, because its network
+// namespace counts. Neither an alias (eth0:1) nor an alternative name is the
+// interface's own.
 func zoneID(fd int, zone string) uint32 {
 	if zone == "" {
 		return 0
 	}
 	if ifr, err := unix.NewIfreq(zone); err == nil && unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr) == nil {
-		return ifr.Uint32()
-	}
-	index, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(index)
-}
-
-// bind binds the socket to local as net does, but leaves the port to connect(2)
-// if it is 0.
-func (a *attempt) bind(local net.Addr) error {
-	ap := addrPort(local)
-	if ap.Port() == 0 {
-		bindAddressOnly(a.fd)
-	}
-	addr := ap.Addr().Unmap()
-	switch {
-	case !addr.IsValid() || addr.IsUnspecified():
-		addr = netip.IPv4Unspecified()
-		if a.v6 {
-			addr = netip.IPv6Unspecified()
+		index := ifr.Uint32()
+		if unix.IoctlIfreq(fd, unix.SIOCGIFNAME, ifr) == nil && ifr.Name() == zone {
+			return index
 		}
-	case addr.Is4() == a.v6:
-		return &net.AddrError{Err: "no suitable address found", Addr: local.String()}
 	}
-	return os.NewSyscallError("bind", unix.Bind(a.fd, a.sockaddr(netip.AddrPortFrom(addr, ap.Port()))))
+	const most = 0xFFFFFF
+	digits := zone[:len(zone)-len(strings.TrimLeft(zone, "0123456789"))]
+	number, err := strconv.ParseUint(digits, 10, 32)
+	if digits != "" && (err != nil || number > most) {
+		return most
+	}
+	return uint32(number)
 }

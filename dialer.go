@@ -1,175 +1,173 @@
-// Package safedial is a drop-in replacement for [net.Dialer] whose connections
-// always have a real peer. A socket can connect to itself: when a program dials
-// a local port that nobody has, the kernel may pick that very port as the local
-// one. safedial has the kernel pick another, looks at what it picked, resets a
-// socket that is connected to itself so that the port is free at once, and
-// reports "connection refused". Linux gets all of it, TCP and UDP (from 6.3 on the
-// kernel is told not to pick the port); elsewhere net.Dialer dials and the result
-// is checked. Resolution, Happy Eyeballs, deadlines and the connections themselves
-// are package net's. It does not filter addresses, does not see through NAT, and
-// lets two processes connect to each other.
+// Package safedial provides a replacement for [net.Dialer] that never returns a TCP
+// or UDP connection that is connected to itself. When a program dials a port of its
+// own host on which nothing listens, the kernel may choose the same port as the
+// source port: the socket connects to itself, and the port is blocked for a minute
+// after it is closed. On Linux, safedial asks the kernel for another port, checks
+// both ends of the socket, and undoes a connection to itself, which frees the port
+// immediately; the dial fails with "connection refused". On other systems, it checks
+// the connection that net.Dialer returns. Resolution, Happy Eyeballs, deadlines and
+// the connections are package net's. safedial does not filter addresses, does not
+// see through NAT, and lets two sockets connect to each other.
 //
-// Replace net.Dialer by name, or hand over a method:
+// Replace net.Dialer with safedial.Dialer, or pass a method:
 //
 //	d := safedial.Dialer{Timeout: 5 * time.Second}
 //	conn, err := d.DialContext(ctx, "tcp", "127.0.0.1:40000")
-//	client := http.Client{Transport: &http.Transport{DialContext: d.DialContext}}
+//
+//	transport := http.DefaultTransport.(*http.Transport).Clone()
+//	transport.DialContext = d.DialContext
+//
 //	tlsDialer := tls.Dialer{NetDialer: d.NetDialer()}
 package safedial
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"syscall"
 	"time"
 )
 
-// A Dialer connects to addresses as a [net.Dialer] does, and never returns a TCP
-// or UDP connection to itself. Its fields are those of net.Dialer, with the same
-// meaning, and a few more.
+// A Dialer contains options for connecting to an address. It acts like a
+// [net.Dialer], and never returns a TCP or UDP connection that is connected to
+// itself. The fields of net.Dialer have the same meaning here.
 //
-// The zero value is ready to use and equals the package's Dial functions. A
-// Dialer's methods may be called concurrently; its fields must not be changed
-// while one runs. A Dialer may be copied.
+// The zero value is ready to use. Dialing with it is equivalent to calling the
+// package's Dial functions. A Dialer's methods may be called concurrently; its
+// fields must not be changed while a method runs. A Dialer may be copied.
 type Dialer struct {
-	// Timeout is the longest time a whole dial may take: resolution, every
-	// address, every retry and the pauses between them. With several addresses
-	// net divides what is left among them.
+	// Timeout is the maximum time that a dial takes: name resolution, all
+	// addresses, all retries and the pauses between them. With several addresses,
+	// net divides the time that is left among them.
 	//
-	// Zero means no timeout; the operating system has its own. With a negative
-	// one every dial fails at once with a timeout, as net.Dialer's does.
+	// If zero, there is no timeout; the operating system may impose its own. If
+	// negative, every dial fails immediately with a timeout error.
 	Timeout time.Duration
 
-	// Deadline is the time after which a dial fails, retries included. With
-	// Timeout or a context's deadline the earliest holds. Zero means none.
+	// Deadline is the time after which dials fail, retries included. If Timeout or
+	// the context's deadline ends earlier, that one applies. If zero, there is no
+	// deadline.
 	Deadline time.Time
 
-	// LocalAddr is the address to dial from, of the network's type: a *net.TCPAddr
-	// for TCP. If nil, or a nil pointer, the kernel picks the address and the port.
+	// LocalAddr is the address to dial from. It must be of the network's type, such
+	// as a *net.TCPAddr for TCP. If nil, or a nil pointer, the system chooses the
+	// address and the port.
 	//
-	// A TCP address with port 0 leaves the port to the kernel. On Linux 4.2 and
-	// later the kernel then picks it when the socket connects, so that one port
-	// serves many destinations, where net.Dialer has it picked before, for one.
-	// With another port a dial that connects to itself is not retried, for it
-	// would get the same port again. net itself dials up to three times from
-	// port 0 before it reports a failure; MaxRetries counts these.
+	// If its port is 0, the system chooses the port: for TCP on Linux 4.2 and later,
+	// when the socket connects, so that connections to different destinations can
+	// share a local port. If its port is not 0, a self-connection is not retried,
+	// because a retry would use the same port.
+	//
+	// On Linux, safedial binds TCP and UDP sockets to LocalAddr itself. If its IP is
+	// not the unspecified address, [net/http/httptrace] and Resolver get the network
+	// with the family of that IP, such as "tcp4" for "tcp". If its IP is "::", a
+	// socket that dials an IPv4 address is an IPv4 socket.
 	LocalAddr net.Addr
 
-	// DualStack has no effect; RFC 6555 Fast Fallback is on by default.
+	// DualStack has no effect: RFC 6555 Fast Fallback is enabled by default.
 	//
-	// Deprecated: Set FallbackDelay to a negative value to disable Fast Fallback.
+	// Deprecated: To disable Fast Fallback, set FallbackDelay to a negative value.
 	DualStack bool
 
-	// FallbackDelay is how long a TCP dial of a name with addresses of both
-	// families waits for the first family before it tries the other beside it
-	// (Happy Eyeballs, RFC 6555). Zero means 300 ms; a negative value means that
-	// the addresses are tried one after the other.
+	// FallbackDelay is the time that a TCP dial of a name with addresses of both
+	// families waits for the first family before it also tries the other (Happy
+	// Eyeballs, RFC 6555). If zero, it is 300 ms. If negative, the addresses are
+	// tried one after the other.
 	FallbackDelay time.Duration
 
-	// KeepAlive is the interval between TCP keep-alive probes, ignored if
-	// KeepAliveConfig.Enable is true. Zero means net's default of 15 seconds; a
-	// negative value turns the probes off.
+	// KeepAlive is the interval between keep-alive probes, if the protocol and the
+	// operating system support them. It is ignored if KeepAliveConfig.Enable is
+	// true. If zero, net's default of 15 seconds applies. If negative, keep-alive
+	// probes are disabled.
 	KeepAlive time.Duration
 
-	// KeepAliveConfig configures TCP keep-alive probes if its Enable is true. If
-	// it is false and KeepAlive is negative, there are no probes.
+	// KeepAliveConfig configures keep-alive probes if its Enable field is true. If
+	// Enable is false and KeepAlive is negative, keep-alive probes are disabled.
 	KeepAliveConfig net.KeepAliveConfig
 
-	// Resolver looks names up. Nil means [net.DefaultResolver]. A retry looks the
-	// name up again. The resolver's own sockets are not dialled by this Dialer.
+	// Resolver resolves names. If nil, [net.DefaultResolver] is used. Its own
+	// connections are not made by this Dialer.
 	Resolver *net.Resolver
 
-	// Cancel cancels a dial, its retries included, when it is closed. Nil means
-	// never.
+	// Cancel cancels a dial, its retries included, when it is closed. If nil, it
+	// never does.
 	//
-	// Deprecated: Use DialContext.
+	// Deprecated: Use DialContext instead.
 	Cancel <-chan struct{}
 
-	// Control is called for each socket after it is created and before it is
-	// bound or connected, with the network "tcp4" or "tcp6" (or "udp4", …) and
-	// the address it will connect to; its error ends the attempt at that
-	// address. Nil means none, and it is ignored if ControlContext is not nil.
+	// Control is called after a socket is created and before it is bound or
+	// connected. The network is that of the socket, such as "tcp4" or "udp6", and
+	// the address is the one that it will connect to. If Control returns an error,
+	// the dial of this address fails with it. With Happy Eyeballs one dial may call
+	// it from two goroutines. If nil, or if ControlContext is not nil, Control is not
+	// called.
 	//
-	// It is called as net.Dialer would call it, once more for each retry, and
-	// before safedial touches the socket. What it does to the socket stands: if
-	// it binds the socket, its port is kept and a dial that connects to itself
-	// is not retried; if it sets IP_LOCAL_PORT_RANGE, the kernel's choice stays
-	// inside that range as well.
+	// Control is called again for each retry. On Linux a retry of a TCP dial uses
+	// the same socket, so that settings from earlier calls may still be there. If
+	// Control binds the socket to a port, that port is used, and a self-connection
+	// is not retried. If it sets IP_LOCAL_PORT_RANGE, the port is chosen from that
+	// range.
 	Control func(network, address string, c syscall.RawConn) error
 
-	// ControlContext is Control with the context of the dial, which ends with
-	// the time allotted to this address. Nil means that Control is called.
+	// ControlContext is like Control, with the context of the dial of this address.
+	// If nil, Control is called.
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error
 
-	// MaxRetries is how many times a dial is repeated that ended in a
-	// self-connection, or found no local port (EADDRNOTAVAIL from connect, which
-	// is spurious at times, and passes when another socket closes). Each address
-	// gets at most 1+MaxRetries sockets, with Multipath TCP the double; for
-	// LocalAddr see there. Zero means 2, as in net; a negative value means that no
-	// dial is repeated.
+	// MaxRetries is the maximum number of times that the dial of an address is
+	// retried after a self-connection, or after the system found no local port. With
+	// Multipath TCP, it applies to the Multipath TCP socket and to the TCP socket
+	// that follows if that fails. If zero, it is 2, as in package net. If negative,
+	// dials are not retried.
 	//
-	// A self-connection is retried at once. So is EADDRNOTAVAIL twice, as by net;
-	// then a pause comes first: 1 ms, then twice the one before, at most 128 ms.
+	// The first retries follow immediately. If the system found no local port, those
+	// after the second wait: 1 ms, then twice as long each time, up to 128 ms. A
+	// large number therefore retries until the context ends. A destination to which
+	// the host has no source address is not retried after a pause.
+	//
+	// On systems other than Linux, and on Linux for UDP, a retry is a dial of all
+	// addresses. On systems other than Linux, package net by itself dials a TCP
+	// address up to three times before that.
 	MaxRetries int
 
-	// OnRetry, if not nil, is called before each repeated attempt, and before the
-	// pause that precedes it, in the goroutine that dials; the dial waits for it.
-	// The context is the one the dial was called with, bounded by Timeout and
-	// Deadline. It may be called concurrently by concurrent dials.
+	// OnRetry is called before each retry, and before the pause that precedes it. The
+	// retry waits for it to return. With Happy Eyeballs one dial may call it from two
+	// goroutines, of which one may outlive the dial. If nil, it is not called.
+	//
+	// On Linux, OnRetry must not end its goroutine, by a panic or by
+	// [runtime.Goexit]: as with Control, the socket would stay open.
 	OnRetry func(ctx context.Context, r Retry)
 
-	// LocalPorts narrows the kernel's choice of local port, for TCP and UDP: to keep
-	// clear of a port that this program serves, or to match a rule of a firewall.
-	// The kernel picks from it, from the local port range, and beside the
-	// destination's port. Zero means no narrowing. A port that LocalAddr or Control
-	// names is not the kernel's choice and may lie anywhere.
+	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to
+	// keep clear of ports that this program listens on, or to match a firewall rule.
+	// The port is chosen from LocalPorts and from the system's [LocalPortRange], and
+	// is never the destination's. If zero, there is no limit. It does not apply to a
+	// port that LocalAddr or Control specifies, nor to IP and Unix networks.
 	//
-	// It needs Linux 6.3, for Multipath TCP 6.8. Elsewhere, and where a sandbox
-	// refuses IP_LOCAL_PORT_RANGE, a dial fails before it connects, with an error
-	// that matches [errors.ErrUnsupported]. It also fails if LocalPorts have no port
-	// in the local port range but the destination's, or Low is above High.
+	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.
+	// Without it, dials fail with an error that matches [errors.ErrUnsupported]. A
+	// dial also fails if no port is left to choose from, or if Low is greater than
+	// High.
 	LocalPorts PortRange
+
+	// AvoidPorts are ports that the system must not choose as the local port, for TCP
+	// and UDP, such as those that this program listens on from time to time. If
+	// empty, there is no limit. It has the requirements and the errors of LocalPorts.
+	AvoidPorts []uint16
 
 	mptcp mptcpUse
 }
 
-// A Retry says which dial is about to be repeated and why.
-type Retry struct {
-	// Network and Address are what the dial was called with.
-	Network, Address string
-
-	// Attempt is how many attempts have failed so far, from 1.
-	Attempt int
-
-	// Err is why the dial is repeated. It matches [ErrSelfConnect], or
-	// syscall.EADDRNOTAVAIL; syscall.EADDRINUSE where bind(2) found no port for a
-	// LocalAddr of port 0; or neither, if the kernel picked a port outside of
-	// LocalPorts because the local port range had changed.
-	Err error
-}
-
-// mptcpUse is what SetMultipathTCP said.
-type mptcpUse uint8
-
-const (
-	mptcpDefault mptcpUse = iota
-	mptcpOn
-	mptcpOff
-)
-
-// MultipathTCP reports whether TCP dials ask for Multipath TCP (RFC 8684):
-// what SetMultipathTCP said, else net's default, which GODEBUG=multipathtcp
-// can change. It does not tell whether the system has it.
+// MultipathTCP reports whether TCP dials use Multipath TCP (RFC 8684): as set by
+// SetMultipathTCP, or net's default, which GODEBUG=multipathtcp changes. It does not
+// check whether the system supports it.
 func (d *Dialer) MultipathTCP() bool {
 	nd := d.settings()
 	return nd.MultipathTCP()
 }
 
-// SetMultipathTCP makes TCP dials use Multipath TCP, or not, whatever the
-// default is. Where the system or the server lacks it, dials fall back to TCP.
-// It must not be called while a dial runs.
+// SetMultipathTCP makes TCP dials use Multipath TCP, or not use it, regardless of
+// the default. If the system or the server does not support it, dials use TCP. It
+// must not be called while another method runs.
 func (d *Dialer) SetMultipathTCP(use bool) {
 	d.mptcp = mptcpOff
 	if use {
@@ -177,107 +175,106 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 	}
 }
 
-// settings returns a net.Dialer with the fields that the two have in common.
-func (d *Dialer) settings() net.Dialer {
-	nd := net.Dialer{
-		Timeout:         d.Timeout,
-		Deadline:        d.Deadline,
-		LocalAddr:       d.LocalAddr,
-		DualStack:       d.DualStack, //lint:ignore SA1019 net.Dialer has it too
-		FallbackDelay:   d.FallbackDelay,
-		KeepAlive:       d.KeepAlive,
-		KeepAliveConfig: d.KeepAliveConfig,
-		Resolver:        d.Resolver,
-		Cancel:          d.Cancel, //lint:ignore SA1019 net.Dialer has it too
-		Control:         d.Control,
-		ControlContext:  d.ControlContext,
-	}
-	if d.mptcp != mptcpDefault {
-		nd.SetMultipathTCP(d.mptcp == mptcpOn)
-	}
-	return nd
-}
-
-// NetDialer returns a net.Dialer with the same settings and, on Linux, the
-// guard, for code that takes nothing else, such as [crypto/tls.Dialer]. Later
-// changes to d do not reach it.
+// NetDialer returns a net.Dialer with d's settings, for APIs that require one, such
+// as [crypto/tls.Dialer]. Later changes to d do not affect it.
 //
-// On Linux it never returns a TCP or UDP connection to itself: such a dial fails
-// with an error that matches [ErrSelfConnect], without a retry. The retries are
-// net's (two without a pause, after EADDRNOTAVAIL), whatever MaxRetries says, and
-// OnRetry is not called. LocalAddr moves from its field into the guard, so errors
-// do not name it. Elsewhere it is a net.Dialer and no more: there is no place to
-// check its result.
+// On Linux, the returned dialer prevents self-connections, retries as d does, and
+// calls OnRetry. It differs from d as follows. Its LocalAddr is nil and its
+// ControlContext is set, so that both must be set on d: with a LocalAddr set on the
+// result, and in its DialTCP and DialUDP with a laddr, dials fail with EINVAL; a
+// Control set on the result is not called. With a LocalAddr of one family, the dial
+// of a name may return the error of an address of the other family; use "tcp4" or
+// "tcp6". Errors do not include LocalAddr, and one that matches EADDRNOTAVAIL has
+// one more link in its chain. UDP dials from a port of the system's choice are not
+// retried, and are not checked: a self-connection is possible within a tenth of a
+// second after the local port range has changed, in a sandbox that ignores
+// IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces the destination.
+//
+// On other systems, the result is a net.Dialer with the same settings, and nothing
+// else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
-	g := new(guard)
-	g.set(d, d.LocalAddr)
-	g.alone = true
-	if err := g.install(&nd); err != nil {
-		nd.ControlContext = func(context.Context, string, string, syscall.RawConn) error { return err }
+	if _, err := d.install(&nd, "", portOrder{}); err != nil {
+		nd.ControlContext = refuse(err)
 	}
 	return &nd
 }
 
-// Dial connects to the address on the named network as [net.Dialer.Dial] does;
-// it is DialContext with [context.Background].
+// Dial connects to the address on the named network. It acts like DialContext with
+// [context.Background].
 func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-// DialContext connects to the address on the named network, with the networks,
-// the addresses, the connections and the errors of [net.Dialer.DialContext]. TCP
-// and UDP are guarded; IP and Unix networks get net.Dialer's own dial.
-//
-// A dial that ends in a self-connection, or finds no local port, is repeated up
-// to MaxRetries times. The error of the last self-connection is a
-// *[net.OpError] that matches [ErrSelfConnect] and [syscall.ECONNREFUSED].
-//
-// The context must not be nil. It bounds the whole dial; its end does not touch
-// a connection that has been returned.
-func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.dial(ctx, call{network: network, address: address}, d.LocalAddr)
+// DialTimeout acts like Dial with a timeout instead of d.Timeout. If the timeout is
+// zero, there is none. If it is negative, the dial fails immediately.
+func (d *Dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	limited := *d
+	limited.Timeout = timeout
+	return limited.Dial(network, address)
 }
 
-// DialTCP connects to raddr from laddr on the network "tcp", "tcp4" or "tcp6", with
-// the guard and the retries of DialContext. It does not use d.LocalAddr.
+// DialContext connects to the address on the named network using the context. It
+// acts like [net.Dialer.DialContext], with its networks, addresses, connections and
+// errors. On TCP and UDP networks, it retries a self-connection up to MaxRetries
+// times. If the last retry is a self-connection too, the error is a *[net.OpError]
+// that matches [ErrSelfConnect] and [syscall.ECONNREFUSED].
 //
-// With every Go release it treats the addresses as net.Dialer of Go 1.27 does
-// (https://go.dev/issue/81620). If laddr is not valid, whatever its port, the socket
-// is not bound. If laddr is valid and its port is 0, the kernel picks the port. If
-// raddr is not valid, the error is net's "missing address". If raddr is "::", the
-// dial does not fall back to IPv4.
+// The context must not be nil. It bounds the whole dial. Once connected, its end
+// does not affect the connection.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.dial(ctx, newTarget(network, address, d.LocalAddr))
+}
+
+// DialTCP acts like DialContext for TCP networks, from laddr to raddr. It does not
+// use d.LocalAddr.
 //
-// Before Go 1.27 a dial with an invalid laddr reports to [net/http/httptrace].
+// With every Go release, it treats addresses as net.Dialer of Go 1.27 does
+// (https://go.dev/issue/81620). If laddr is not valid, the socket is not bound,
+// whatever laddr's port. If laddr is valid and its port is 0, the system chooses the
+// port. If raddr is not valid, the error is net's "missing address". If raddr is
+// "::", the dial does not fall back to IPv4. Unlike net's, the dial is reported to
+// [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
-	var local *net.TCPAddr
+	var local, remote *net.TCPAddr
 	if laddr.IsValid() {
 		local = net.TCPAddrFromAddrPort(laddr)
 	}
-	if !raddr.IsValid() {
-		return net.DialTCP(network, local, nil)
+	if raddr.IsValid() {
+		remote = net.TCPAddrFromAddrPort(raddr)
 	}
-	remote := net.TCPAddrFromAddrPort(raddr).String()
-	c := call{method: callDialTCP, network: network, address: remote, laddr: laddr, raddr: raddr}
-	return typed[*net.TCPConn](d.dial(ctx, c, local))
+	if t, ok := addrTarget(network, local, remote); ok {
+		return asConn[*net.TCPConn](d.dial(ctx, t))
+	}
+	if local == nil || remote == nil {
+		return net.DialTCP(network, local, remote)
+	}
+	nd := d.settings()
+	return nd.DialTCP(ctx, network, laddr, raddr)
 }
 
-// DialUDP is to UDP what DialTCP is to TCP.
+// DialUDP is like [Dialer.DialTCP] for UDP networks.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
-	var local *net.UDPAddr
+	var local, remote *net.UDPAddr
 	if laddr.IsValid() {
 		local = net.UDPAddrFromAddrPort(laddr)
 	}
-	if !raddr.IsValid() {
-		return net.DialUDP(network, local, nil)
+	if raddr.IsValid() {
+		remote = net.UDPAddrFromAddrPort(raddr)
 	}
-	remote := net.UDPAddrFromAddrPort(raddr).String()
-	c := call{method: callDialUDP, network: network, address: remote, laddr: laddr, raddr: raddr}
-	return typed[*net.UDPConn](d.dial(ctx, c, local))
+	if t, ok := addrTarget(network, local, remote); ok {
+		return asConn[*net.UDPConn](d.dial(ctx, t))
+	}
+	if local == nil || remote == nil {
+		return net.DialUDP(network, local, remote)
+	}
+	nd := d.settings()
+	return nd.DialUDP(ctx, network, laddr, raddr)
 }
 
-// DialIP is [net.Dialer.DialIP] with the same settings. With every Go release an
-// address that is not valid means what it means to DialTCP.
+// DialIP acts like [net.Dialer.DialIP]. With every Go release, an address that is
+// not valid means what it means to DialTCP. Self-connections, retries and port
+// limits do not apply.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error) {
 	var local *net.IPAddr
 	if laddr.IsValid() {
@@ -288,66 +285,16 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 	}
 	nd := d.settings()
 	conn, err := nd.DialIP(ctx, network, laddr, raddr)
-	if local == nil {
+	if op, ok := err.(*net.OpError); ok && local == nil {
 		// Go 1.26 binds the unspecified address; an IP socket shows that in its errors alone.
-		err = readdressed(err, network, nil, &net.IPAddr{IP: raddr.AsSlice(), Zone: raddr.Zone()})
+		err = dialError(op.Net, nil, op.Addr, op.Err)
 	}
 	return conn, err
 }
 
-// DialUnix is [net.Dialer.DialUnix] with the same settings.
+// DialUnix acts like [net.Dialer.DialUnix]. Self-connections, retries and port
+// limits do not apply.
 func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *net.UnixAddr) (*net.UnixConn, error) {
 	nd := d.settings()
 	return nd.DialUnix(ctx, network, laddr, raddr)
-}
-
-// Dial connects as [net.Dial] does, with a zero [Dialer].
-func Dial(network, address string) (net.Conn, error) {
-	return new(Dialer).Dial(network, address)
-}
-
-// DialTimeout connects as [net.DialTimeout] does. The timeout bounds the whole
-// dial, retries included; zero means none, and a negative one fails at once.
-func DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	d := Dialer{Timeout: timeout}
-	return d.Dial(network, address)
-}
-
-// DialContext connects with a zero [Dialer] and the context, in the form that
-// [net/http.Transport] and others take a dial function.
-func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return new(Dialer).DialContext(ctx, network, address)
-}
-
-// DialTCP connects as [net.DialTCP] does, guarded. If laddr is nil, the kernel picks
-// the local address and port.
-func DialTCP(network string, laddr, raddr *net.TCPAddr) (*net.TCPConn, error) {
-	local, remote := orUnspecified(laddr), orUnspecified(raddr)
-	if !remote.IsValid() || laddr != nil && !local.IsValid() {
-		// net refuses these before it connects, with the error to return.
-		return net.DialTCP(network, laddr, raddr)
-	}
-	conn, err := new(Dialer).DialTCP(context.Background(), network, local, remote)
-	if laddr == nil {
-		return conn, readdressed(err, network, nil, raddr)
-	}
-	return conn, readdressed(err, network, laddr, raddr)
-}
-
-// orUnspecified returns addr, which to net is the unspecified address if it has no
-// IP. A netip.AddrPort without one is not valid.
-func orUnspecified(addr *net.TCPAddr) netip.AddrPort {
-	if addr != nil && len(addr.IP) == 0 {
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(addr.Port))
-	}
-	return addr.AddrPort()
-}
-
-// readdressed returns err, from net, as the error of a dial from source to addr.
-func readdressed(err error, network string, source, addr net.Addr) error {
-	op, ok := errors.AsType[*net.OpError](err)
-	if !ok {
-		return err
-	}
-	return dialError(network, source, addr, op.Err)
 }

@@ -10,5 +10,5 @@ var connRefused = []error{syscall.NewError("connection refused")}
 var (
 	errAddrNotAvailable = syscall.NewError("address not available")
 	errAddrInUse        = syscall.NewError("address in use")
-	errTryAgain         = syscall.NewError("try again")
+	errAgain            = syscall.NewError("try again")
 )

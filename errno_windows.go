@@ -13,5 +13,5 @@ var connRefused = []error{windows.WSAECONNREFUSED, syscall.ECONNREFUSED}
 var (
 	errAddrNotAvailable error = windows.WSAEADDRNOTAVAIL
 	errAddrInUse        error = windows.WSAEADDRINUSE
-	errTryAgain         error = windows.WSAEWOULDBLOCK
+	errAgain            error = windows.WSAEWOULDBLOCK
 )

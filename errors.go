@@ -2,6 +2,7 @@ package safedial
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 )
@@ -11,53 +12,81 @@ func dialError(network string, source, addr net.Addr, err error) error {
 	return &net.OpError{Op: "dial", Net: network, Source: source, Addr: addr, Err: err}
 }
 
-// unavailable reports whether err is the one that connect gives when it finds
-// no local port, spurious or not. bind(2) has the same errno for an address
-// that is not this machine's, which no second try can mend.
-func unavailable(err error) bool {
-	return failed(err, errAddrNotAvailable, "connect", "connectex")
-}
-
-// noPortToBind reports whether err is the one that bind(2) of port 0 gives when
-// it finds none.
-func noPortToBind(err error) bool { return failed(err, errAddrInUse, "bind") }
-
-// noPort reports whether err says, in any way, that no local port was found. Linux
-// has EAGAIN for it where connect(2) picks the port of a UDP socket.
-func noPort(err error) bool {
-	return unavailable(err) || noPortToBind(err) || failed(err, errTryAgain, "connect")
-}
-
-// failed reports whether err is that one of the system calls failed with errno.
-func failed(err, errno error, calls ...string) bool {
+// isSyscallError reports whether err is that the system call failed with errno.
+func isSyscallError(err error, syscall string, errno error) bool {
 	call, ok := errors.AsType[*os.SyscallError](err)
-	if !ok || !errors.Is(call.Err, errno) {
-		return false
-	}
-	for _, name := range calls {
-		if call.Syscall == name {
-			return true
-		}
-	}
-	return false
+	return ok && call.Syscall == syscall && errors.Is(call.Err, errno)
 }
 
-// held keeps EADDRNOTAVAIL from net, which would repeat the dial by itself, and
-// so multiply the work of a machine that is out of ports.
-type held struct{ error }
+// isConnectAddrNotAvail reports whether connect found no local port, or no local
+// address. bind(2) has the same errno for an address that is not the host's,
+// which no second try can cure.
+func isConnectAddrNotAvail(err error) bool {
+	return isSyscallError(err, "connect", errAddrNotAvailable) || isSyscallError(err, "connectex", errAddrNotAvailable)
+}
 
-func (h held) Unwrap() error { return h.error }
+// isBindAddrInUse reports whether bind(2) failed because the port is taken, or,
+// for port 0, because none is left.
+func isBindAddrInUse(err error) bool { return isSyscallError(err, "bind", errAddrInUse) }
 
-// released returns err, from net, as it would be if nothing had been held. It
-// does not change it, for a trace may have it too.
-func released(err error) error {
-	op, ok := errors.AsType[*net.OpError](err)
-	if !ok {
+// isConnectAgain reports whether connect found no local port for a UDP socket:
+// Linux has EAGAIN for it.
+func isConnectAgain(err error) bool { return isSyscallError(err, "connect", errAgain) }
+
+// hideFromNet returns err, from a hook, in a form with the same text in which net
+// does not recognize EADDRNOTAVAIL. net would repeat the dial on two more
+// sockets, and so multiply the work of a host that is out of ports.
+func hideFromNet(err error) error {
+	call, ok := err.(*os.SyscallError)
+	if !ok || call.Err != errAddrNotAvailable {
 		return err
 	}
-	h, ok := errors.AsType[held](op.Err)
-	if !ok {
+	return &os.SyscallError{Syscall: call.Syscall, Err: fmt.Errorf("%w", call.Err)}
+}
+
+// isHidden reports whether unhide changes err.
+func isHidden(err error) bool {
+	call, ok := err.(*os.SyscallError)
+	return err == errNotUndone || ok && call.Err != errAddrNotAvailable && errors.Is(call.Err, errAddrNotAvailable)
+}
+
+// unhide returns err, from a hook, as the dial's caller gets it. It does not change
+// err, because a trace may have it too.
+func unhide(err error) error {
+	switch {
+	case !isHidden(err):
 		return err
+	case err == errNotUndone:
+		return ErrSelfConnect
 	}
-	return dialError(op.Net, op.Source, op.Addr, h.error)
+	return os.NewSyscallError(err.(*os.SyscallError).Syscall, errAddrNotAvailable)
+}
+
+func errMismatchedLocalAddr(local net.Addr) error {
+	return &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
+}
+
+func errNoSuitableAddress(local net.Addr) error {
+	return &net.AddrError{Err: noSuitableAddress, Addr: local.String()}
+}
+
+const noSuitableAddress = "no suitable address found"
+
+func errLocalPortsReversed(r PortRange) error {
+	return fmt.Errorf("local ports %d-%d: the first is above the last", r.Low, r.High)
+}
+
+// errLocalPortsUnsupported is for a system that cannot be told which ports to
+// choose from. The cause may be nil.
+func errLocalPortsUnsupported(limits string, cause error) error {
+	if cause == nil {
+		return fmt.Errorf("%s: %w", limits, errors.ErrUnsupported)
+	}
+	return fmt.Errorf("%s: %w: %w", limits, errors.ErrUnsupported, cause)
+}
+
+// errLocalPortIgnored is for a system that was told which ports to choose from, and
+// chose another.
+func errLocalPortIgnored(limits string, port uint16) error {
+	return fmt.Errorf("%s: the system chose port %d: %w", limits, port, errors.ErrUnsupported)
 }

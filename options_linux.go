@@ -1,52 +1,78 @@
+//go:build !safedial_portable
+
 package safedial
 
-import "golang.org/x/sys/unix"
+import (
+	"unsafe"
 
-// narrow has the kernel pick the socket's local port from r. It takes Linux 6.3,
-// for an MPTCP socket 6.8. From 6.8 on it also makes connect(2) search one port
-// after the other instead of one parity first, which is what keeps the cost of
-// a dial flat as local ports run out.
-func narrow(fd int, r PortRange) error {
+	"golang.org/x/sys/unix"
+)
+
+// setLocalPortRange sets IP_LOCAL_PORT_RANGE, so that the kernel chooses the local
+// port from r; the zero PortRange removes the limit. TCP and UDP sockets have the
+// option since Linux 6.3 (and 6.1.32), MPTCP sockets since 6.8. From 6.8 on it also
+// makes connect(2) search port by port instead of one parity first, which keeps
+// the cost of a dial flat when local ports run out
+// (https://git.kernel.org/linus/207184853dbd).
+func setLocalPortRange(fd int, r PortRange) error {
 	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, int(uint32(r.High)<<16|uint32(r.Low)))
 }
 
-// narrowed returns the range that the caller's hook set, each end that it left
-// open at its widest.
-func narrowed(fd int) PortRange {
+// localPortRangeOption returns the range that IP_LOCAL_PORT_RANGE holds, each end
+// that is open at its widest. It reports whether the option is set.
+func localPortRangeOption(fd int) (PortRange, bool) {
 	value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-	if err != nil {
-		return everyPort
+	if err != nil || value == 0 {
+		return everyPort, false
 	}
 	r := PortRange{Low: uint16(value), High: uint16(uint32(value) >> 16)}
 	if r.High == 0 {
 		r.High = everyPort.High
 	}
-	return r
+	return r, true
 }
 
-// bindAddressOnly has bind(2) with port 0 take no port (Linux 4.2); connect(2)
-// then picks one that is free for its 4-tuple. Where the kernel refuses, bind(2)
-// picks, as it does for net.Dialer.
-func bindAddressOnly(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+// setBindAddressNoPort sets IP_BIND_ADDRESS_NO_PORT (Linux 4.2), so that bind(2)
+// with port 0 takes no port, and connect(2) chooses one that is free for its
+// 4-tuple. If the kernel refuses, bind(2) chooses, as it does for net.Dialer.
+func setBindAddressNoPort(fd int) bool {
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) == nil
 }
 
-// resetOnClose has close(2) send a reset instead of going through TIME_WAIT.
-// Nothing is left to do where it fails.
+// setReuseAddr sets SO_REUSEADDR on a TCP socket that does not have it, and
+// reports whether it did. An MPTCP socket keeps it off, because Linux 6.1 cannot
+// clear the option once the socket is connected.
+func setReuseAddr(fd int) bool {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || protocol != unix.IPPROTO_TCP {
+		return false
+	}
+	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	return err == nil && on == 0 && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) == nil
+}
+
+// clearReuseAddr reverses setReuseAddr.
+func clearReuseAddr(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+}
+
+// resetOnClose makes close(2) send a reset instead of going through TIME_WAIT. If
+// it fails, the socket closes as usual.
 func resetOnClose(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 }
 
-// lendPort sets SO_REUSEADDR, and reports whether it was not set before.
-func lendPort(fd int) bool {
-	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
-	if err != nil || on != 0 {
-		return false
+// disconnect dissolves the association of a socket, which leaves no TIME_WAIT, by
+// connect(2) to AF_UNSPEC. A port that the socket was
+// not bound to explicitly is free then, and the socket can connect again.
+func disconnect(fd int) error {
+	sa := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	if errno != 0 {
+		return errno
 	}
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) == nil
-}
-
-// reclaimPort takes lendPort back.
-func reclaimPort(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+	// The reset is pending as an error, which a deferred connect (TCP_FASTOPEN_CONNECT)
+	// would not clear.
+	_, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return nil
 }

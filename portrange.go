@@ -69,3 +69,8 @@ func IsEphemeral(port uint16) (bool, error) {
 	}
 	return !slices.ContainsFunc(reserved, func(r PortRange) bool { return r.Contains(port) }), nil
 }
+
+func parsePort(text string) (uint16, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return uint16(port), err
+}

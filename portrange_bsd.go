@@ -9,6 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// defaultPortRange stands in for a local port range that cannot be read: any port
+// may be in it.
+var defaultPortRange = everyPort
+
 // LocalPortRange returns the range that the kernel takes a local port from
 // when a socket connects, or binds port 0, without naming one: the ephemeral
 // ports. It serves TCP and UDP, IPv4 and IPv6.

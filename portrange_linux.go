@@ -3,16 +3,17 @@ package safedial
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
 )
 
 const (
 	localPortRangeFile = "/proc/sys/net/ipv4/ip_local_port_range"
 	reservedPortsFile  = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 )
+
+// defaultPortRange stands in for a local port range that cannot be read: it is the
+// default of ip_local_port_range.
+var defaultPortRange = PortRange{Low: 32768, High: 60999}
 
 // LocalPortRange returns the range that the kernel takes a local port from
 // when a socket connects, or binds port 0, without naming one: the ephemeral
@@ -95,33 +96,3 @@ func parseReservedPorts(text string) ([]PortRange, error) {
 	}
 	return ranges, nil
 }
-
-func parsePort(text string) (uint16, error) {
-	port, err := strconv.ParseUint(text, 10, 16)
-	return uint16(port), err
-}
-
-// portRangeCache holds the local port range for about a second, because to
-// read the sysctl takes several system calls. It is one word, so that it needs
-// no lock: the second it was read in, the high port, the low port.
-type portRangeCache struct{ word atomic.Uint64 }
-
-var localPorts portRangeCache
-
-// get returns the local port range as it was up to a second ago, perhaps that
-// of another network namespace. Where it cannot be read, any port may be in it.
-func (c *portRangeCache) get() PortRange {
-	now := uint64(uint32(time.Now().Unix()))
-	if word := c.word.Load(); word>>32 == now {
-		return PortRange{Low: uint16(word), High: uint16(word >> 16)}
-	}
-	r, err := LocalPortRange()
-	if err != nil {
-		r = everyPort
-	}
-	c.word.Store(now<<32 | uint64(r.High)<<16 | uint64(r.Low))
-	return r
-}
-
-// forget makes the next get read the range anew.
-func (c *portRangeCache) forget() { c.word.Store(0) }

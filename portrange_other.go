@@ -7,6 +7,10 @@ import (
 	"fmt"
 )
 
+// defaultPortRange stands in for a local port range that cannot be read: any port
+// may be in it.
+var defaultPortRange = everyPort
+
 // LocalPortRange is for Linux, macOS and FreeBSD; here its error matches [errors.ErrUnsupported].
 func LocalPortRange() (PortRange, error) {
 	return PortRange{}, fmt.Errorf("safedial: local port range: %w", errors.ErrUnsupported)

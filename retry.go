@@ -4,134 +4,121 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"runtime"
 	"time"
 )
 
+// A Retry describes a dial that is about to be repeated.
+type Retry struct {
+	// Network and Address are those of the socket, as Control gets them: "tcp4"
+	// and "127.0.0.1:40000", for example.
+	Network, Address string
+
+	// Attempt is the number of attempts at this address that have failed so far,
+	// 1 or more.
+	Attempt int
+
+	// Err is the reason. It matches [ErrSelfConnect]; or the error of a system that
+	// found no local port: syscall.EADDRNOTAVAIL, for UDP syscall.EAGAIN, or
+	// syscall.EADDRINUSE if LocalAddr has port 0; or [errors.ErrUnsupported], if the
+	// system chose a port outside of LocalPorts.
+	Err error
+}
+
 const (
 	defaultRetries = 2
 
-	// hastyRetries come without a pause: as many as net makes, for which an error
-	// that is spurious is gone already.
-	hastyRetries = 2
+	// immediateRetries is the number of retries that are made without a pause. Like
+	// net, it assumes that a spurious error does not occur three times in a row.
+	immediateRetries = 2
 
-	firstPause   = time.Millisecond
-	pauseDoubles = 7
-
-	// netTries is how many sockets net.Dialer itself tries an address with that
-	// it connects by TCP from a port of the kernel's choice, if each ends in a
-	// self-connection or EADDRNOTAVAIL (https://go.dev/issue/2690).
-	netTries = 3
+	minBackoff      = time.Millisecond
+	maxBackoffShift = 7
 )
 
-// dial makes the call from local, unless nil, guarded, and bounded by all that
-// bounds d's dials.
-func (d *Dialer) dial(ctx context.Context, c call, local net.Addr) (net.Conn, error) {
-	ctx, cancel := d.bound(ctx)
-	defer cancel()
-	nd := d.settings()
-	nd.Timeout, nd.Deadline = 0, time.Time{}
-	nd.Cancel = nil //lint:ignore SA1019 the field is net.Dialer's too
-	if c.method == callDialContext {
-		nd.LocalAddr = local
-	}
-	if !isTCP(c.network) && !isUDP(c.network) {
-		return c.on(ctx, &nd)
-	}
-	g := guards.Get().(*guard)
-	g.set(d, local)
-	conn, err := d.repeat(ctx, &nd, c, g)
-	if c.serial(&nd) {
-		g.reset()
-		guards.Put(g)
-	}
-	return conn, err
+// A retryPolicy is what a Dialer says of retries.
+type retryPolicy struct {
+	max     int
+	onRetry func(context.Context, Retry)
 }
 
-// repeat makes the call until it need not be repeated, or may not.
-func (d *Dialer) repeat(ctx context.Context, nd *net.Dialer, c call, g *guard) (net.Conn, error) {
-	defer g.release()
-	if err := g.install(nd); err != nil {
-		return nil, dialError(c.network, g.local, nil, err)
-	}
-	for failed, pauses := 0, 0; ; {
-		g.again.Store(nil)
-		conn, err := c.on(ctx, nd)
-		if err == nil {
-			if err = g.accept(conn); err == nil {
-				return conn, nil
-			}
-			err = dialError(c.network, g.local, conn.RemoteAddr(), err)
-		}
-		err = g.blame(err)
-		sockets, cause := g.repeatable(c.network, err)
-		if failed += sockets; cause == nil || failed > d.maxRetries() {
-			return nil, released(err)
-		}
-		if d.OnRetry != nil {
-			d.OnRetry(ctx, Retry{Network: c.network, Address: c.address, Attempt: failed, Err: cause})
-		}
-		if !errors.Is(cause, ErrSelfConnect) {
-			pause(ctx, pauses)
-			pauses++
-		}
-	}
-}
-
-func (d *Dialer) maxRetries() int {
+func (d *Dialer) retryPolicy() retryPolicy {
 	if d.MaxRetries == 0 {
-		return defaultRetries
+		return retryPolicy{defaultRetries, d.OnRetry}
 	}
-	return max(0, d.MaxRetries)
+	return retryPolicy{max(0, d.MaxRetries), d.OnRetry}
 }
 
-// bound returns a context that ends with Timeout, Deadline and Cancel too, and
-// its cancel function, after which nothing is left of it. net is not handed the
-// three: a Timeout would start anew for each attempt, and net.Dialer's Cancel
-// leaves its goroutine behind (https://go.dev/issue/78531).
-func (d *Dialer) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if ctx == nil {
-		panic("nil context")
-	}
-	deadline := d.Deadline
-	if d.Timeout != 0 {
-		if end := time.Now().Add(d.Timeout); deadline.IsZero() || end.Before(deadline) {
-			deadline = end
-		}
-	}
-	cancel := func() {}
-	if !deadline.IsZero() {
-		ctx, cancel = context.WithDeadline(ctx, deadline)
-	}
-	if d.Cancel == nil {
-		return ctx, cancel
-	}
-	ctx, stop := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-d.Cancel:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() {
-		stop()
-		cancel()
-	}
+// retries counts the failed attempts at one address.
+type retries struct {
+	retryPolicy
+	failed, withoutPort int
 }
 
-// pause waits between two attempts: after the first few longer each time, and not
-// past the end of the context; the next attempt then fails with net's error for
-// that.
-func pause(ctx context.Context, n int) {
-	if n < hastyRetries {
-		runtime.Gosched()
-		return
+// next reports whether the attempt that failed with cause is repeated, after it has
+// called OnRetry and made the pause. If ctx ends meanwhile, it returns net's error
+// for that. A destination to which the host has no source address is not worth a
+// pause.
+func (r *retries) next(ctx context.Context, network, address string, dest netip.AddrPort, cause error) (again bool, err error) {
+	noPort := !errors.Is(cause, ErrSelfConnect)
+	pauses := noPort && r.withoutPort >= immediateRetries
+	if r.failed++; r.failed > r.max || ctx.Err() != nil || pauses && !hasSource(dest) {
+		return false, nil
 	}
-	timer := time.NewTimer(firstPause << min(n-hastyRetries, pauseDoubles))
+	if r.onRetry != nil {
+		r.onRetry(ctx, Retry{Network: network, Address: address, Attempt: r.failed, Err: unhide(cause)})
+	}
+	if pauses {
+		backoff(ctx, r.withoutPort-immediateRetries)
+	} else {
+		runtime.Gosched() // or clients that dial in a loop keep a server from starting
+	}
+	if noPort {
+		r.withoutPort++
+	}
+	if ctx.Err() != nil {
+		return false, endedError(ctx, network, address)
+	}
+	return true, nil
+}
+
+// backoff waits for minBackoff, doubled n times but not more often than
+// maxBackoffShift, or until ctx ends.
+func backoff(ctx context.Context, n int) {
+	timer := time.NewTimer(minBackoff << min(n, maxBackoffShift))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
+}
+
+// endedError returns net's error for a dial of a literal address whose context has
+// ended. net makes no socket for it.
+func endedError(ctx context.Context, network, address string) error {
+	_, err := new(net.Dialer).DialContext(ctx, network, address)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}
+
+// hasSource reports whether the host has a source address for dest. If it has none
+// (IPv6 is off, for example), connect fails with EADDRNOTAVAIL as it does if no
+// port is left.
+func hasSource(dest netip.AddrPort) bool {
+	_, err := sourceTo(dest)
+	return !isConnectAddrNotAvail(err)
+}
+
+// sourceTo returns the address that a socket gets when it connects to dest. A UDP
+// socket sends nothing when it connects.
+func sourceTo(dest netip.AddrPort) (netip.Addr, error) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dest))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	return addrPort(conn.LocalAddr()).Addr(), nil
 }

@@ -9,25 +9,34 @@ import (
 	"syscall"
 )
 
-// ErrSelfConnect is the error of a dial whose socket was connected to itself:
-// the kernel picked the destination's port as the local port, nobody listened
-// there, and the socket answered its own SYN by TCP's simultaneous open
+// ErrSelfConnect is the error of a dial whose socket was connected to itself: the
+// kernel chose the destination's port as the local port, or LocalAddr is the
+// destination, and the socket answered its own SYN by TCP's simultaneous open
 // (RFC 9293, section 3.5). The connection has been discarded.
 //
-// That nobody listens is what "connection refused" says, so an error that
-// matches ErrSelfConnect also matches [syscall.ECONNREFUSED] (on Windows
-// WSAECONNREFUSED as well), and code that retries a refused dial needs no
-// change. It is not a timeout.
+// No server accepted the connection, so an error that matches ErrSelfConnect also
+// matches [syscall.ECONNREFUSED] (on Windows WSAECONNREFUSED too), and code that
+// retries a refused dial needs no change. Its Timeout method reports false.
+//
+// Usually nothing listens at the destination. A dial from LocalAddr with the
+// destination's own port can end in ErrSelfConnect even if a server listens there
+// with SO_REUSEPORT, because the kernel finds the dialing socket first.
 var ErrSelfConnect error = selfConnectError{}
 
-type selfConnectError struct{}
+// errNotUndone is ErrSelfConnect of a socket that the system could not disconnect:
+// the dial must be repeated with another socket.
+var errNotUndone error = selfConnectError{notUndone: true}
+
+type selfConnectError struct{ notUndone bool }
 
 func (selfConnectError) Error() string {
 	return "connect: connection refused: socket connected to itself"
 }
 
-// Is has it match a refused connection.
-func (selfConnectError) Is(target error) bool { return slices.Contains(connRefused, target) }
+// Is reports whether target is ErrSelfConnect or the error of a refused connection.
+func (selfConnectError) Is(target error) bool {
+	return target == ErrSelfConnect || slices.Contains(connRefused, target)
+}
 
 func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", connRefused[0]) }
 
@@ -71,12 +80,12 @@ func isSelfConnect(conn net.Conn) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		local, peer, err := socketEnds(raw)
+		local, peer, err := socketAddrs(raw)
 		if !errors.Is(err, errors.ErrUnsupported) {
-			return err == nil && sameEnd(local, peer), err
+			return err == nil && sameEndpoint(local, peer), err
 		}
 	}
-	return sameEnd(addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())), nil
+	return sameEndpoint(addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())), nil
 }
 
 // addrPort returns the address and port of a *net.TCPAddr, a *net.UDPAddr or
@@ -93,17 +102,28 @@ func addrPort(addr net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// sameEnd reports whether local and peer, the two ends of one socket, are one.
-// A peer without an address, or with the unspecified one, is the local system,
-// where the kernel takes the socket's own address for the peer's (connect(2) to
-// INADDR_ANY). Zones are not compared: an address that two links share would
-// need a socket bound to the one to connect over the other, which Linux refuses.
-func sameEnd(local, peer netip.AddrPort) bool {
+// sameEndpoint reports whether local and peer, the two ends of one socket, are the
+// same. As a peer, no address and 0.0.0.0 mean the socket's own address, and "::"
+// means the loopback address of the socket's family: connect(2) takes them so. A
+// group of hosts is not one endpoint. Zones are not compared: Linux refuses to
+// connect over one link from an address of another.
+func sameEndpoint(local, peer netip.AddrPort) bool {
 	if local.Port() == 0 || local.Port() != peer.Port() {
 		return false
 	}
-	if !peer.Addr().IsValid() || peer.Addr().Unmap().IsUnspecified() {
+	from, to := local.Addr().Unmap().WithZone(""), peer.Addr().Unmap().WithZone("")
+	switch {
+	case to.IsMulticast() || to == broadcast:
+		return false
+	case !to.IsValid() || to == netip.IPv4Unspecified():
 		return true
+	case to == netip.IPv6Unspecified():
+		return from == netip.IPv6Loopback() || from == loopback4
 	}
-	return local.Addr().Unmap().WithZone("") == peer.Addr().Unmap().WithZone("")
+	return from == to
 }
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+)

@@ -3,21 +3,144 @@ package safedial
 import (
 	"context"
 	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 )
 
-// DialTarget connects to a target in the form that gRPC hands to a custom
-// dialer, so that the method fits grpc.WithContextDialer as it is:
+// A target is what a dial is for.
+type target struct {
+	network, address string
+	local            net.Addr // LocalAddr; nil: none
+	remote           net.Addr // of DialTCP and DialUDP; nil: address says it
+
+	// What net is asked for, if that has to say which family of addresses can be
+	// dialed from local.
+	forNet, addressForNet string
+}
+
+// newTarget returns the target of a dial of address.
+func newTarget(network, address string, local net.Addr) target {
+	t := target{network: network, address: address, local: local, forNet: network, addressForNet: address}
+	from, _ := bindable(local, network)
+	if !hookBinds || !from.IsValid() || from.Addr().IsUnspecified() || network != "tcp" && network != "udp" {
+		return t
+	}
+	if from.Addr().Is4() {
+		t.forNet = network + "4"
+		return t
+	}
+	t.forNet = network + "6"
+	if host, port, err := net.SplitHostPort(address); err == nil && host == "0.0.0.0" {
+		t.addressForNet = ":" + port
+	}
+	return t
+}
+
+// addrTarget returns the target of a dial from local, if it is not nil, to remote,
+// one address. It is not ok if net refuses them, or if their families differ.
+func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
+	source, sourceOK := bindable(local, network)
+	dest, destOK := bindable(remote, network)
+	if !sourceOK || !destOK || !dest.IsValid() || !isTCP(network) && !isUDP(network) {
+		return t, false
+	}
+	from, to := source.Addr(), dest.Addr()
+	if !source.IsValid() {
+		local, from = nil, to
+	}
+	if (!from.IsUnspecified() && !to.IsUnspecified() || !hookBinds) && from.Is4() != to.Is4() {
+		return t, false
+	}
+	if to.IsUnspecified() && !from.IsUnspecified() {
+		to = from // for its family
+	}
+	t = target{network: network, address: remote.String(), local: local, remote: remote}
+	t.forNet = socketNetwork(network, netip.AddrPortFrom(to, 0))
+	host := dest.Addr().String()
+	if dest.Addr().IsUnspecified() {
+		host = ""
+	}
+	t.addressForNet = net.JoinHostPort(host, strconv.Itoa(int(dest.Port())))
+	return t, true
+}
+
+// remoteAddr returns the address that was dialed, in net's form. It is addr, unless
+// the target says more.
+func (t *target) remoteAddr(addr net.Addr) net.Addr {
+	if t.remote != nil {
+		return t.remote
+	}
+	host, _, err := net.SplitHostPort(t.address)
+	if err != nil {
+		return addr
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" {
+		return addr
+	}
+	if isUDP(t.network) {
+		if literal, err := net.ResolveUDPAddr(t.network, t.address); err == nil {
+			return literal
+		}
+	} else if literal, err := net.ResolveTCPAddr(t.network, t.address); err == nil {
+		return literal
+	}
+	return addr
+}
+
+// asNet returns the error of a dial as net.Dialer returns it, if it binds local
+// itself.
+func (t *target) asNet(err error) error {
+	op, ok := err.(*net.OpError)
+	if !ok {
+		return err
+	}
+	changed := t.forNet != t.network
+	if !changed && t.local == nil && !isHidden(op.Err) {
+		return err
+	}
+	source, addr, cause := op.Source, op.Addr, unhide(op.Err)
+	if addr != nil {
+		if source == nil {
+			source = t.local
+		}
+		if changed {
+			addr = t.remoteAddr(addr)
+		}
+	} else if unsuitable, ok := cause.(*net.AddrError); ok && changed && unsuitable.Err == noSuitableAddress {
+		cause = errNoSuitableAddress(t.local)
+	}
+	return dialError(t.network, source, addr, cause)
+}
+
+// hasPort reports whether LocalAddr has a port, which every attempt would get.
+func hasPort(local net.Addr) bool { return addrPort(local).Port() != 0 }
+
+// socketNetwork returns the network of a socket that dials dest, as net calls a
+// hook with it.
+func socketNetwork(network string, dest netip.AddrPort) string {
+	switch {
+	case network != "tcp" && network != "udp":
+		return network
+	case !dest.Addr().IsValid() || dest.Addr().Unmap().Is4():
+		return network + "4"
+	}
+	return network + "6"
+}
+
+// DialTarget connects to a target in the form that gRPC hands to a custom dialer,
+// so that the method fits grpc.WithContextDialer as it is:
 //
 //	host:port             TCP
 //	unix:path             a Unix socket, the path relative or absolute
 //	unix:///path          a Unix socket
-//	unix:@name            an abstract Unix socket (Linux, unix(7)), as are
-//	unix-abstract:name    this one
-//	\x00name              and this one
+//	unix:@name            an abstract Unix socket (Linux, unix(7))
+//	unix-abstract:name    an abstract Unix socket
+//	\x00name              an abstract Unix socket
 //
-// It is DialContext with the network and the address that the target names, and
-// has its errors. A host called "unix" needs a final dot: "unix.:80".
+// The path is not decoded as a URL. DialTarget acts like DialContext with the
+// network and the address that the target names. A host called "unix" needs a final
+// dot: "unix.:80".
 func (d *Dialer) DialTarget(ctx context.Context, target string) (net.Conn, error) {
 	network, address := parseTarget(target)
 	return d.DialContext(ctx, network, address)

@@ -10,5 +10,5 @@ var connRefused = []error{syscall.ECONNREFUSED}
 var (
 	errAddrNotAvailable error = syscall.EADDRNOTAVAIL
 	errAddrInUse        error = syscall.EADDRINUSE
-	errTryAgain         error = syscall.EAGAIN
+	errAgain            error = syscall.EAGAIN
 )

@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// socketEnds asks the socket for its two ends. A socket that is neither IPv4
-// nor IPv6 has zero ones.
-func socketEnds(c syscall.RawConn) (local, peer netip.AddrPort, err error) {
+// socketAddrs asks the socket for its local address and its peer's. Both are
+// zero for a socket that is neither IPv4 nor IPv6.
+func socketAddrs(c syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	ctrlErr := c.Control(func(fd uintptr) {
 		if local, err = sockname(int(fd)); err == nil {
 			peer, err = peername(int(fd))
@@ -22,19 +22,20 @@ func socketEnds(c syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, err
 }
 
-// sockname and peername use package syscall, because x/sys/unix asks the socket for
-// its protocol too, which is one more system call for each.
+// sockname wraps getsockname(2). It and peername use package syscall, because
+// x/sys/unix makes one more system call for each, to ask for the protocol.
 func sockname(fd int) (netip.AddrPort, error) {
 	sa, err := syscall.Getsockname(fd)
-	return sockaddrPort(sa), os.NewSyscallError("getsockname", err)
+	return addrPortOf(sa), os.NewSyscallError("getsockname", err)
 }
 
+// peername wraps getpeername(2).
 func peername(fd int) (netip.AddrPort, error) {
 	sa, err := syscall.Getpeername(fd)
-	return sockaddrPort(sa), os.NewSyscallError("getpeername", err)
+	return addrPortOf(sa), os.NewSyscallError("getpeername", err)
 }
 
-func sockaddrPort(sa syscall.Sockaddr) netip.AddrPort {
+func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))

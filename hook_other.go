@@ -1,0 +1,80 @@
+//go:build !linux || safedial_portable
+
+package safedial
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// hookBinds reports whether the hook binds LocalAddr. Here net does.
+const hookBinds = false
+
+// Values of SO_LINGER: a negative one is off, the others are seconds.
+const (
+	lingerOff   = -1
+	lingerReset = 0
+)
+
+// A hook is what a dial brings to its sockets. net connects them, and may close one
+// that is connected to itself before anyone else sees it. Until the dial has
+// returned, they are therefore set to close with a reset, which leaves no TIME_WAIT.
+type hook struct {
+	caller controlFunc  // the caller's hook, or nil
+	linger atomic.Int64 // what the caller's hook has set SO_LINGER to
+}
+
+// install makes nd a dialer whose connections can be checked when it has returned.
+// The result of a NetDialer, whose network is empty, cannot be. The returned function
+// takes back what a connection has of the hook.
+func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore func(net.Conn), err error) {
+	limits := d.portLimits()
+	if err := limits.check(); err != nil {
+		return nil, err
+	}
+	if limits.limited() {
+		return nil, errLocalPortsUnsupported(limits.String(), nil)
+	}
+	if !isTCP(network) {
+		return func(net.Conn) {}, nil
+	}
+	h := &hook{caller: d.callersControl()}
+	h.linger.Store(lingerOff)
+	nd.Control, nd.ControlContext = nil, h.control
+	return h.restore, nil
+}
+
+// control is a net.Dialer.ControlContext.
+func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {
+	if h.caller != nil {
+		if err := h.caller(ctx, network, address, c); err != nil {
+			return err
+		}
+	}
+	port, err := parsePort(address[strings.LastIndexByte(address, ':')+1:])
+	if err != nil || !systemPorts().mayChoose(port) {
+		return err
+	}
+	return c.Control(func(fd uintptr) {
+		if h.caller != nil {
+			h.linger.Store(linger(fd))
+		}
+		setLinger(fd, lingerReset)
+	})
+}
+
+// restore gives the connection the lingering that the caller's hook has set.
+func (h *hook) restore(conn net.Conn) {
+	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { setLinger(fd, h.linger.Load()) })
+	}
+}
+
+// repeatsAround reports whether a dial that failed with err is repeated: net has
+// found no local port. net itself has tried three sockets by then, if they are TCP's.
+func repeatsAround(_ string, err error, fixed bool) bool {
+	return !fixed && (isConnectAddrNotAvail(err) || isConnectAgain(err) || isBindAddrInUse(err))
+}

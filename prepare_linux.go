@@ -1,0 +1,131 @@
+//go:build !safedial_portable
+
+package safedial
+
+import (
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// prepare makes a UDP socket ready for net to connect. net connects it, and only
+// once, because a load balancer below connect(2) chooses a backend each time.
+func (s *socket) prepare() (again bool, err error) {
+	byCaller, err := s.portBound()
+	if err != nil {
+		return false, err
+	}
+	if byCaller || s.from.Port() != 0 {
+		if err := s.bindLocalAddr(); err != nil {
+			return false, err
+		}
+		return false, s.checkBound()
+	}
+	if err := s.splitPorts(); err != nil {
+		return false, err
+	}
+	if !s.from.IsValid() {
+		return s.leavePortToConnect()
+	}
+	err = s.bindFrom()
+	if err != nil {
+		s.clearOptions()
+	}
+	return isBindAddrInUse(err) || err == ErrSelfConnect, err
+}
+
+// leavePortToConnect limits the ports that connect(2) chooses from. If that is not
+// possible, it binds the socket.
+func (s *socket) leavePortToConnect() (again bool, err error) {
+	if len(s.ranges) > 0 {
+		if ok, err := s.setRange(s.ranges[0]); ok || err != nil {
+			return false, err
+		}
+	}
+	err = s.bindOther(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	if isBindAddrInUse(err) {
+		return false, os.NewSyscallError("connect", unix.EAGAIN) // what connect(2) says of it
+	}
+	return err == ErrSelfConnect, err
+}
+
+// bindFrom binds the socket to LocalAddr and a port of one of the ranges.
+func (s *socket) bindFrom() error {
+	for i, r := range s.ranges {
+		if ok, err := s.setRange(r); err != nil {
+			return err
+		} else if !ok {
+			break
+		}
+		if err := s.bind(s.from); !isBindAddrInUse(err) || i == len(s.ranges)-1 {
+			return err
+		}
+	}
+	return s.bindOther(s.from)
+}
+
+// bindOther binds the socket to port 0 of local. If the kernel chooses the
+// destination's port, and the socket would meet itself there, it binds it anew,
+// while another socket has that port.
+func (s *socket) bindOther(local netip.AddrPort) error {
+	if err := s.bind(local); err != nil {
+		return err
+	}
+	if s.checkBound() == nil {
+		return nil
+	}
+	fd, err := s.twin()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	s.oldPort = s.Port()
+	if disconnect(s.fd) != nil {
+		return errNotUndone
+	}
+	other := *s
+	other.fd = fd
+	_ = other.bind(netip.AddrPortFrom(local.Addr(), s.Port())) // if another process was faster, it has the port
+	switch err := s.bind(local); {
+	case isBindAddrInUse(err):
+		return ErrSelfConnect // no other port is left
+	case err != nil:
+		return errNotUndone
+	}
+	return s.checkBound()
+}
+
+// twin opens a socket of the same kind.
+func (s *socket) twin() (fd int, err error) {
+	family := unix.AF_INET
+	if s.v6 {
+		family = unix.AF_INET6
+	}
+	fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+// checkBound returns ErrSelfConnect if the socket, which has a port, would meet
+// itself at the destination. If its address is unspecified, the source address of
+// another socket tells. The socket itself is left for net to connect.
+func (s *socket) checkBound() error {
+	local, err := sockname(s.fd)
+	if err != nil {
+		return err
+	}
+	if local.Port() != s.Port() {
+		return nil
+	}
+	if local.Addr().Unmap().IsUnspecified() {
+		source, err := sourceTo(s.AddrPort)
+		if err != nil {
+			return nil // net finds no way either
+		}
+		local = netip.AddrPortFrom(source, local.Port())
+	}
+	if sameEndpoint(local, s.AddrPort) {
+		return ErrSelfConnect
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package safedial
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
+
+// mptcpUse is what SetMultipathTCP said.
+type mptcpUse uint8
+
+const (
+	mptcpDefault mptcpUse = iota
+	mptcpOn
+	mptcpOff
+)
+
+// settings returns a net.Dialer with the fields that the two have in common.
+func (d *Dialer) settings() net.Dialer {
+	nd := net.Dialer{
+		Timeout:         d.Timeout,
+		Deadline:        d.Deadline,
+		LocalAddr:       d.LocalAddr,
+		DualStack:       d.DualStack, //lint:ignore SA1019 net.Dialer has it too
+		FallbackDelay:   d.FallbackDelay,
+		KeepAlive:       d.KeepAlive,
+		KeepAliveConfig: d.KeepAliveConfig,
+		Resolver:        d.Resolver,
+		Cancel:          d.Cancel, //lint:ignore SA1019 net.Dialer has it too
+		Control:         d.Control,
+		ControlContext:  d.ControlContext,
+	}
+	if d.mptcp != mptcpDefault {
+		nd.SetMultipathTCP(d.mptcp == mptcpOn)
+	}
+	return nd
+}
+
+// deadline returns the time at which Timeout or Deadline ends a dial that begins
+// now, the zero time if neither does.
+func (d *Dialer) deadline(now time.Time) time.Time {
+	if d.Timeout == 0 {
+		return d.Deadline
+	}
+	end := now.Add(d.Timeout)
+	if !d.Deadline.IsZero() && d.Deadline.Before(end) {
+		return d.Deadline
+	}
+	return end
+}
+
+// withCancel returns a context that ends when canceled is closed, too. net is not
+// handed the channel, because net.Dialer of Go 1.26 leaves a goroutine behind
+// (https://go.dev/issue/78531).
+func withCancel(ctx context.Context, canceled <-chan struct{}) (context.Context, context.CancelFunc) {
+	if canceled == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	select {
+	case <-canceled:
+		cancel()
+	default:
+		go func() {
+			select {
+			case <-canceled:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+// callersControl returns the caller's hook in its newer form, or nil.
+func (d *Dialer) callersControl() controlFunc {
+	if d.ControlContext != nil || d.Control == nil {
+		return d.ControlContext
+	}
+	control := d.Control
+	return func(_ context.Context, network, address string, c syscall.RawConn) error {
+		return control(network, address, c)
+	}
+}
+
+// refuse returns a hook that refuses TCP and UDP sockets with err.
+func refuse(err error) controlFunc {
+	return func(_ context.Context, network, _ string, _ syscall.RawConn) error {
+		if isTCP(network) || isUDP(network) {
+			return err
+		}
+		return nil
+	}
+}
+
+// isTCP and isUDP report networks on which self-connections are prevented. They
+// take the networks of a dial and those of a hook.
+func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
+func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
+
+// portLimits are the settings that limit the choice of the local port.
+type portLimits struct {
+	localPorts PortRange
+	avoidPorts []uint16 // ascending
+}
+
+func (d *Dialer) portLimits() portLimits {
+	return portLimits{d.LocalPorts, slices.Sorted(slices.Values(d.AvoidPorts))}
+}
+
+// limited reports whether there is a limit.
+func (l portLimits) limited() bool { return l.localPorts != (PortRange{}) || len(l.avoidPorts) > 0 }
+
+// allows reports whether the system may choose port.
+func (l portLimits) allows(port uint16) bool {
+	_, avoided := slices.BinarySearch(l.avoidPorts, port)
+	return !avoided && (l.localPorts == (PortRange{}) || l.localPorts.Contains(port))
+}
+
+// check reports LocalPorts that are the wrong way round.
+func (l portLimits) check() error {
+	if l.localPorts != (PortRange{}) && l.localPorts.Len() == 0 {
+		return errLocalPortsReversed(l.localPorts)
+	}
+	return nil
+}
+
+// String describes the limits for an error.
+func (l portLimits) String() string {
+	if l.localPorts == (PortRange{}) {
+		return fmt.Sprintf("avoid ports %v", l.avoidPorts)
+	}
+	if len(l.avoidPorts) == 0 {
+		return fmt.Sprintf("local ports %s", l.localPorts)
+	}
+	return fmt.Sprintf("local ports %s, avoid ports %v", l.localPorts, l.avoidPorts)
+}
+
+// bindable returns the address that a socket for network is bound to if LocalAddr
+// is local. The address is not valid if there is nothing to bind, or if net refuses
+// local before it makes a socket. It is ok unless net refuses local only later,
+// when it would bind it. An empty network is any network.
+func bindable(local net.Addr, network string) (from netip.AddrPort, ok bool) {
+	var ip net.IP
+	var port int
+	var zone string
+	switch a := local.(type) {
+	case *net.TCPAddr:
+		if a == nil || isUDP(network) {
+			return from, true
+		}
+		ip, port, zone = a.IP, a.Port, a.Zone
+	case *net.UDPAddr:
+		if a == nil || isTCP(network) {
+			return from, true
+		}
+		ip, port, zone = a.IP, a.Port, a.Zone
+	default:
+		return from, true
+	}
+	addr, valid := addrFromIP(ip)
+	if !valid || port < 0 || port > int(everyPort.High) ||
+		strings.HasSuffix(network, "4") && !addr.Is4() ||
+		strings.HasSuffix(network, "6") && addr.Is4() && !addr.IsUnspecified() {
+		return from, false
+	}
+	if addr.Is6() {
+		addr = addr.WithZone(zone)
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), true
+}
+
+// addrFromIP returns ip as a netip.Addr, no IP as 0.0.0.0. It is not ok for an IP
+// that is neither IPv4 nor IPv6.
+func addrFromIP(ip net.IP) (addr netip.Addr, ok bool) {
+	if len(ip) == 0 {
+		return netip.IPv4Unspecified(), true
+	}
+	addr, ok = netip.AddrFromSlice(ip)
+	return addr.Unmap(), ok
+}
