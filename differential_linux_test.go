@@ -88,6 +88,7 @@ type outcome struct {
 // without a hook of the caller's, and compares all that a caller can see.
 func TestDifferential(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		nstest.Hosts(t, nstest.DualLocalhost)
 		dir := t.TempDir()
 		serve(t, "tcp", ":"+livePort)
 		serve(t, "unix", filepath.Join(dir, "live"))

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +86,7 @@ func compareTraces(t *testing.T, resolver *net.Resolver, url string, canceled bo
 		for tries := 0; tries < 200 && !assert.ObjectsAreEqual(want, got); tries++ {
 			want, got = trace(withNet), trace(dial)
 		}
-		assert.Equal(t, want, got, name)
+		assert.Equal(t, want, got, "%s %s: expected is what net of %s reported, actual what safedial did", name, url, runtime.Version())
 		require.NotEmpty(t, got)
 		if strings.Contains(url, ".test") && !canceled {
 			assert.Equal(t, 1, strings.Count(strings.Join(got, "\n"), "DNSStart"))

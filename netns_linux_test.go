@@ -14,6 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TestOwnHosts has names resolve in the namespace by its own hosts file.
+func TestOwnHosts(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.Hosts(t, nstest.IPv4Localhost+"192.0.2.1 only.test\n")
+		for name, want := range map[string]string{"localhost": "127.0.0.1", "only.test": "192.0.2.1"} {
+			addrs, err := net.DefaultResolver.LookupHost(t.Context(), name)
+			require.NoError(t, err)
+			assert.Equal(t, []string{want}, addrs)
+		}
+	})
+}
+
 // setLocalPorts sets the namespace's local port range, and has the library read it.
 func setLocalPorts(t *testing.T, r PortRange) {
 	t.Helper()

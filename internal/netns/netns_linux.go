@@ -16,12 +16,12 @@ import (
 
 const localPortRangeFile = "/proc/sys/net/ipv4/ip_local_port_range"
 
-// Command returns a command that runs this program again in a user and a network
-// namespace of its own, and that dies with this one.
+// Command returns a command that runs this program again in a user, a network and a
+// mount namespace of its own, and that dies with this one.
 func Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
@@ -45,6 +45,28 @@ func AddAddress(name, address string) error {
 		}
 		return unix.IoctlIfreq(fd, unix.SIOCSIFADDR, ifr)
 	})
+}
+
+// Cover has the file have that text in the mount namespace of the process, and
+// nowhere else. There must be such a file.
+func Cover(file, text string) error {
+	// What is mounted here must not reach the namespace that this one came from.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	cover, err := os.CreateTemp("", "safedial")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(cover.Name()) // the mount keeps it
+	defer cover.Close()
+	if _, err := cover.WriteString(text); err != nil {
+		return err
+	}
+	if err := unix.Mount(cover.Name(), file, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "mount", Path: file, Err: err}
+	}
+	return nil
 }
 
 // SetLocalPorts sets the local port range of the namespace.

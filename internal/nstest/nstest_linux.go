@@ -1,6 +1,6 @@
-// Package nstest runs tests in a user and a network namespace of their own, where
-// the local port range can be as narrow as a test wants, and simulates kernels
-// that lack a feature.
+// Package nstest runs tests in a user, a network and a mount namespace of their own,
+// where the local port range can be as narrow as a test wants and names resolve in
+// the same way on every machine, and simulates kernels that lack a feature.
 package nstest
 
 import (
@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -33,12 +34,21 @@ const (
 	OwnAddress = "10.77.0.1"
 )
 
-// Run runs body in a child process with a user and a network namespace
-// of its own, where the local port range can be as narrow as the test wants.
+// Hosts files: localhost as CI has it, and with both families, as Debian has it.
+const (
+	IPv4Localhost = "127.0.0.1 localhost\n"
+	DualLocalhost = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+)
+
+// Run runs body in a child process with namespaces of its own, where the local port
+// range can be as narrow as the test wants. There localhost is 127.0.0.1 alone.
 func Run(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(namespaceEnv) == t.Name() {
 		raiseLoopback(t)
+		cover(t, "/etc/hosts", IPv4Localhost)
+		cover(t, "/etc/resolv.conf", "")
+		cover(t, "/etc/nsswitch.conf", "hosts: files dns\n")
 		body(t)
 		return
 	}
@@ -76,6 +86,16 @@ func Refused(t *testing.T, reason string) {
 	t.Skip(reason)
 }
 
+// Program returns the path of a program, and skips the test where there is none.
+func Program(t *testing.T, name, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Refused(t, fmt.Sprintf("%v: install the package %s", err, debianPackage))
+	}
+	return path
+}
+
 // raiseLoopback brings lo up, with a second address. Where a user namespace gives
 // no rights over its network, the test is refused.
 func raiseLoopback(t *testing.T) {
@@ -86,6 +106,26 @@ func raiseLoopback(t *testing.T) {
 	}
 	require.NoError(t, err)
 	require.NoError(t, netns.AddAddress("lo:1", OwnAddress))
+}
+
+// Hosts writes the namespace's hosts file. net may remember another one if it has
+// looked a name up.
+func Hosts(t *testing.T, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile("/etc/hosts", []byte(text), 0))
+}
+
+// cover has a file of the machine have that text in the namespace. Without the file
+// net falls back to what the texts say, but for the hosts.
+func cover(t *testing.T, file, text string) {
+	t.Helper()
+	err := netns.Cover(file, text)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) && file == "/etc/hosts" {
+		Refused(t, fmt.Sprintf("no hosts file of its own for the test: %v", err))
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		require.NoError(t, err)
+	}
 }
 
 // SetLocalPorts sets the namespace's local port range, low to high.
