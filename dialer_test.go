@@ -254,37 +254,26 @@ func ipOrNil(ap netip.AddrPort) *net.IPAddr {
 func TestMaxRetries(t *testing.T) {
 	for set, want := range map[int]int{0: 2, 1: 1, 7: 7, -1: 0, -100: 0} {
 		d := Dialer{MaxRetries: set}
-		assert.Equal(t, want, d.maxRetries(), "MaxRetries %d", set)
+		assert.Equal(t, want, d.retryPolicy().max, "MaxRetries %d", set)
 	}
 }
 
-// TestBound is about when a dial ends, whatever it does meanwhile.
-func TestBound(t *testing.T) {
-	soon, late := time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
-	ctx, cancel := context.WithDeadline(t.Context(), soon)
-	defer cancel()
+// TestDeadline is about when Timeout and Deadline end a dial.
+func TestDeadline(t *testing.T) {
+	now := time.Now()
+	late := now.Add(2 * time.Hour)
 	for name, c := range map[string]struct {
 		d    Dialer
-		ctx  context.Context
 		want time.Time
 	}{
-		"nothing":                   {Dialer{}, t.Context(), time.Time{}},
-		"deadline":                  {Dialer{Deadline: late}, t.Context(), late},
-		"context before deadline":   {Dialer{Deadline: late}, ctx, soon},
-		"deadline before context":   {Dialer{Deadline: soon.Add(-time.Second)}, ctx, soon.Add(-time.Second)},
-		"timeout before deadline":   {Dialer{Timeout: time.Hour, Deadline: late}, t.Context(), soon},
-		"deadline before timeout":   {Dialer{Timeout: 3 * time.Hour, Deadline: late}, t.Context(), late},
-		"context before timeout":    {Dialer{Timeout: 3 * time.Hour}, ctx, soon},
-		"Cancel leaves the context": {Dialer{Cancel: make(chan struct{})}, ctx, soon},
+		"nothing":                 {Dialer{}, time.Time{}},
+		"deadline":                {Dialer{Deadline: late}, late},
+		"timeout":                 {Dialer{Timeout: time.Hour}, now.Add(time.Hour)},
+		"negative timeout":        {Dialer{Timeout: -1, Deadline: late}, now.Add(-1)},
+		"timeout before deadline": {Dialer{Timeout: time.Hour, Deadline: late}, now.Add(time.Hour)},
+		"deadline before timeout": {Dialer{Timeout: 3 * time.Hour, Deadline: late}, late},
 	} {
-		t.Run(name, func(t *testing.T) {
-			bound, cancel := c.d.bound(c.ctx)
-			defer cancel()
-			got, ok := bound.Deadline()
-			assert.Equal(t, !c.want.IsZero(), ok)
-			assert.WithinDuration(t, c.want, got, time.Second)
-			assert.NoError(t, bound.Err())
-		})
+		assert.Equal(t, c.want, c.d.deadline(now), name)
 	}
 }
 
@@ -304,26 +293,34 @@ func TestCancelLeavesNoGoroutine(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 }
 
-func TestHeldErrors(t *testing.T) {
-	cause := os.NewSyscallError("connect", errAddrNotAvailable)
-	addr := &net.TCPAddr{Port: 1}
-	inside := &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: held{cause}}
-
-	assert.ErrorIs(t, inside, errAddrNotAvailable)
-	assert.Equal(t, &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: cause}, released(inside))
-	assert.Equal(t, held{cause}, inside.Err, "a trace may still have it")
-	for _, other := range []error{errors.New("x"), &net.OpError{Op: "dial", Err: cause}} {
-		assert.Same(t, other, released(other))
+// TestHiddenErrors: net must not recognize EADDRNOTAVAIL, and nobody else may see a
+// difference.
+func TestHiddenErrors(t *testing.T) {
+	bare := os.NewSyscallError("connect", errAddrNotAvailable)
+	hidden := hideFromNet(bare)
+	assert.True(t, isHidden(hidden))
+	assert.EqualError(t, hidden, bare.Error())
+	assert.ErrorIs(t, hidden, errAddrNotAvailable)
+	assert.NotEqual(t, errAddrNotAvailable, hidden.(*os.SyscallError).Err, "net compares it with ==")
+	assert.Equal(t, bare, unhide(hidden))
+	assert.Equal(t, ErrSelfConnect, unhide(errNotUndone))
+	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect} {
+		assert.False(t, isHidden(other))
+		assert.Equal(t, other, unhide(other))
+		if other != bare {
+			assert.Equal(t, other, hideFromNet(other))
+		}
 	}
 }
 
-func TestUnavailable(t *testing.T) {
-	assert.True(t, unavailable(os.NewSyscallError("connect", errAddrNotAvailable)))
-	assert.True(t, unavailable(&net.OpError{Err: held{os.NewSyscallError("connect", errAddrNotAvailable)}}))
-	assert.False(t, unavailable(os.NewSyscallError("bind", errAddrNotAvailable)), "a foreign LocalAddr")
-	assert.False(t, unavailable(os.NewSyscallError("connect", connRefused[0])))
-	assert.False(t, unavailable(errAddrNotAvailable))
-	assert.False(t, unavailable(nil))
+func TestIsConnectAddrNotAvail(t *testing.T) {
+	bare := os.NewSyscallError("connect", errAddrNotAvailable)
+	assert.True(t, isConnectAddrNotAvail(bare))
+	assert.True(t, isConnectAddrNotAvail(&net.OpError{Err: hideFromNet(bare)}))
+	assert.False(t, isConnectAddrNotAvail(os.NewSyscallError("bind", errAddrNotAvailable)), "a foreign LocalAddr")
+	assert.False(t, isConnectAddrNotAvail(os.NewSyscallError("connect", connRefused[0])))
+	assert.False(t, isConnectAddrNotAvail(errAddrNotAvailable))
+	assert.False(t, isConnectAddrNotAvail(nil))
 }
 
 func opError(t *testing.T, err error) *net.OpError {
@@ -331,4 +328,25 @@ func opError(t *testing.T, err error) *net.OpError {
 	op, ok := errors.AsType[*net.OpError](err)
 	require.True(t, ok, "%v", err)
 	return op
+}
+
+// untyped returns conn as a net.Conn, which is nil with an error.
+func untyped[C net.Conn](conn C, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// noPort reports whether err is that no local port was found, in any way.
+func noPort(err error) bool {
+	return isConnectAddrNotAvail(err) || isBindAddrInUse(err) || isConnectAgain(err)
+}
+
+// orUnspecified returns addr, with the unspecified address if it has no IP.
+func orUnspecified(addr *net.TCPAddr) netip.AddrPort {
+	if addr != nil && len(addr.IP) == 0 {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(addr.Port))
+	}
+	return addr.AddrPort()
 }

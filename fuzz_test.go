@@ -41,7 +41,7 @@ func FuzzSameEnd(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		local, _ := netip.ParseAddrPort(a)
 		peer, _ := netip.ParseAddrPort(b)
-		got := sameEnd(local, peer)
+		got := sameEndpoint(local, peer)
 
 		wildcard := !peer.Addr().IsValid() || peer.Addr().IsUnspecified() || peer.Addr().Unmap().IsUnspecified()
 		alike := local.Addr().IsValid() && peer.Addr().IsValid() && local.Addr().As16() == peer.Addr().As16()
@@ -49,10 +49,10 @@ func FuzzSameEnd(f *testing.F) {
 		assert.Equal(t, want, got, "%s to %s", local, peer)
 		if local.Addr().IsValid() && peer.Addr().IsValid() {
 			mapped := netip.AddrPortFrom(netip.AddrFrom16(local.Addr().As16()), local.Port())
-			assert.Equal(t, got, sameEnd(mapped, peer), "%s mapped to IPv6", local)
+			assert.Equal(t, got, sameEndpoint(mapped, peer), "%s mapped to IPv6", local)
 		}
 		if local.Port() != 0 {
-			require.True(t, sameEnd(local, local))
+			require.True(t, sameEndpoint(local, local))
 		}
 	})
 }

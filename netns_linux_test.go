@@ -30,7 +30,7 @@ func TestOwnHosts(t *testing.T) {
 func setLocalPorts(t *testing.T, r PortRange) {
 	t.Helper()
 	nstest.SetLocalPorts(t, r.Low, r.High)
-	localPorts.forget()
+	cachedPorts.Store(nil)
 }
 
 // takeAllPorts narrows the local port range to r, and connects to address from
@@ -47,9 +47,9 @@ func takeAllPorts(t *testing.T, address string, r PortRange) {
 	}
 }
 
-// remember has the library take r for the local port range, for up to a second.
+// remember makes the library take r for the local port range, for a tenth of a second.
 func remember(r PortRange) {
-	localPorts.word.Store(uint64(uint32(time.Now().Unix()))<<32 | uint64(r.High)<<16 | uint64(r.Low))
+	cachedPorts.Store(&portState{local: r, known: true, read: time.Now()})
 }
 
 func openDescriptors(t *testing.T) int {

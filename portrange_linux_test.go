@@ -106,29 +106,56 @@ func TestLocalPortRangeOfThread(t *testing.T) {
 	})
 }
 
-func TestPortRangeCache(t *testing.T) {
+// TestSystemPortsAreCached: the state of the ports is read anew after a tenth of a
+// second, and not before.
+func TestSystemPortsAreCached(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
-		var cache portRangeCache
 		first, second := PortRange{40000, 40010}, PortRange{50000, 50010}
 		setLocalPorts(t, first)
-		require.Equal(t, first, cache.get())
-		setLocalPorts(t, second)
-		assert.Eventually(t, func() bool { return cache.get() == second }, 10*time.Second, 10*time.Millisecond, "it never reads again")
-
-		setLocalPorts(t, first)
-		cache.forget()
-		assert.Equal(t, first, cache.get(), "after forget")
+		nstest.Sysctl(t, reservedPortsFile, "40003")
+		require.Equal(t, first, systemPorts().local)
+		assert.Equal(t, []PortRange{{40003, 40003}}, systemPorts().reserved)
+		nstest.SetLocalPorts(t, second.Low, second.High)
+		if time.Since(cachedPorts.Load().read) < cachedPortsFor/2 {
+			assert.Equal(t, first, systemPorts().local, "it reads each time")
+		}
+		assert.Eventually(t, func() bool { return systemPorts().local == second }, 10*time.Second, time.Millisecond, "it never reads again")
+		assert.Equal(t, second, readSystemPorts().local)
 	})
 }
 
-// TestPortRangeCacheIsUsed has the remembered range, which is not the real one.
-func TestPortRangeCacheIsUsed(t *testing.T) {
-	remembered := PortRange{1, 2}
-	require.Eventually(t, func() bool {
-		var cache portRangeCache
-		now := time.Now().Unix()
-		cache.word.Store(uint64(uint32(now))<<32 | uint64(remembered.High)<<16 | uint64(remembered.Low))
-		got := cache.get()
-		return time.Now().Unix() == now && got == remembered
-	}, 10*time.Second, time.Millisecond)
+func TestPortState(t *testing.T) {
+	known := &portState{local: PortRange{40001, 40010}, known: true, reserved: []PortRange{{40002, 40003}, {40010, 40020}}}
+	assert.True(t, known.mayChoose(40001))
+	assert.False(t, known.mayChoose(40000))
+	assert.True(t, known.otherParity(40004))
+	assert.False(t, known.otherParity(40005))
+	assert.False(t, known.otherParity(40012), "outside of the range")
+	assert.Equal(t, 7, known.usable(everyPort))
+	assert.Equal(t, 0, known.usable(PortRange{40010, 40100}))
+	assert.Equal(t, 1, known.usable(PortRange{40000, 40003}))
+
+	unknown := &portState{local: everyPort}
+	assert.True(t, unknown.mayChoose(32768))
+	assert.False(t, unknown.mayChoose(32767), "the kernel's default begins at 32768")
+	assert.False(t, unknown.otherParity(40000), "no parity")
+}
+
+// TestCrowded: a destination is crowded for ten seconds; then one dial asks again.
+func TestCrowded(t *testing.T) {
+	var table crowdedTable
+	const hash, other = 0x1234_5678_0000_0001, 0x8765_4321_0000_0001
+	assert.False(t, table.has(hash))
+	table.set(hash, true)
+	assert.True(t, table.has(hash))
+	assert.False(t, table.has(other), "of the same entry")
+	table.set(other, false)
+	assert.True(t, table.has(hash), "cleared by another")
+	table.set(hash, false)
+	assert.False(t, table.has(hash))
+
+	past := time.Since(processStart).Milliseconds() - 1
+	table[hash%64].Store(hash>>32<<32 | uint64(uint32(past)))
+	assert.False(t, table.has(hash), "the one that asks again")
+	assert.True(t, table.has(hash), "the others")
 }

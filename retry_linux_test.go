@@ -333,7 +333,7 @@ func TestCallersPortRange(t *testing.T) {
 						want = c.set.orOpen().intersect(PortRange{40000, 40099})
 					}
 					d := Dialer{LocalAddr: local, Control: func(_, _ string, conn syscall.RawConn) error {
-						return onSocket(conn, func(fd int) error { return narrow(fd, c.set) })
+						return onSocket(conn, func(fd int) error { return setLocalPortRange(fd, c.set) })
 					}}
 					l := serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 					for range 20 {

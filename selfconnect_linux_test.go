@@ -68,7 +68,7 @@ var localCases = []localCase{
 	{"bound to an address by Control", false, func(d *Dialer, own string, _ uint16) {
 		d.ControlContext = func(_ context.Context, network, _ string, c syscall.RawConn) error {
 			return onSocket(c, func(fd int) error {
-				bindAddressOnly(fd)
+				setBindAddressNoPort(fd)
 				return bindTo(fd, network, own, 0)
 			})
 		}

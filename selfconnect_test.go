@@ -51,10 +51,10 @@ type wrapper struct {
 
 func (w *wrapper) NetConn() net.Conn { return w.inner }
 
-// socket is a connection that has a socket which tells nothing.
-type socket struct{ ends }
+// mute is a connection that has a socket which tells nothing.
+type mute struct{ ends }
 
-func (socket) SyscallConn() (syscall.RawConn, error) { return nil, errors.New("closed") }
+func (mute) SyscallConn() (syscall.RawConn, error) { return nil, errors.New("closed") }
 
 func TestIsSelfConnect(t *testing.T) {
 	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
@@ -84,7 +84,7 @@ func TestIsSelfConnect(t *testing.T) {
 		"wrapped twice":          {&wrapper{ends: apart, inner: &wrapper{ends: apart, inner: self}}, true},
 		"wrapping nothing":       {&wrapper{ends: self}, true},
 		"wrapping itself":        {loop, false},
-		"a socket tells nothing": {socket{self}, false},
+		"a socket tells nothing": {mute{self}, false},
 	} {
 		assert.Equal(t, c.want, IsSelfConnect(c.conn), name)
 	}
@@ -141,7 +141,7 @@ func TestSameEnd(t *testing.T) {
 		{"[::1]:1", "127.0.0.1:1", false},
 		{"[fe80::1%2]:1", "[fe80::1%lo]:1", true},
 	} {
-		assert.Equal(t, c.want, sameEnd(end(c.local), end(c.peer)), "%s to %s", c.local, c.peer)
+		assert.Equal(t, c.want, sameEndpoint(end(c.local), end(c.peer)), "%s to %s", c.local, c.peer)
 	}
-	assert.False(t, sameEnd(netip.AddrPort{}, netip.AddrPort{}))
+	assert.False(t, sameEndpoint(netip.AddrPort{}, netip.AddrPort{}))
 }

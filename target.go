@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -57,11 +56,14 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	}
 	t = target{network: network, address: remote.String(), local: local, remote: remote}
 	t.forNet = socketNetwork(network, netip.AddrPortFrom(to, 0))
-	host := dest.Addr().String()
-	if dest.Addr().IsUnspecified() {
-		host = ""
+	host, port, _ := net.SplitHostPort(t.address)
+	switch v6 := strings.HasSuffix(t.forNet, "6"); {
+	case v6 && dest.Addr().Is4():
+		host = "" // 0.0.0.0 is "::" to an IPv6 socket
+	case !v6:
+		host, _, _ = strings.Cut(host, "%") // net ignores the zone of an IPv4 address
 	}
-	t.addressForNet = net.JoinHostPort(host, strconv.Itoa(int(dest.Port())))
+	t.addressForNet = net.JoinHostPort(host, port)
 	return t, true
 }
 

@@ -1,6 +1,9 @@
 package safedial
 
 import (
+	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,20 +13,20 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// TestWindows goes through every port, system range and allowed range of a small
-// world at the bottom, the middle and the top of the port numbers.
-func TestWindows(t *testing.T) {
+// TestSplitAround goes through every port to avoid, with and without a second one,
+// system range and allowed range of a small world at the bottom, the middle and the
+// top of the port numbers.
+func TestSplitAround(t *testing.T) {
 	cases := 0
 	for _, base := range []int{1, 40000, 65535 - 5} {
 		ports := PortRange{uint16(base), uint16(base + 5)}
 		for _, system := range subranges(ports) {
 			for _, allowed := range append(subranges(ports), everyPort) {
-				for port := base - 1; port <= base+6; port++ {
-					if port > 65535 {
-						continue
+				for port := base - 1; port <= min(base+6, 65535); port++ {
+					for other := port; other <= min(port+3, 65535); other++ {
+						checkSplit(t, []uint16{uint16(port), uint16(other)}, system, allowed)
+						cases++
 					}
-					checkWindows(t, uint16(port), system, allowed)
-					cases++
 				}
 			}
 		}
@@ -41,24 +44,22 @@ func subranges(r PortRange) []PortRange {
 	return all
 }
 
-func checkWindows(t *testing.T, port uint16, system, allowed PortRange) {
+func checkSplit(t *testing.T, avoid []uint16, system, allowed PortRange) {
 	t.Helper()
 	covered := map[uint16]int{}
-	around := windows(port, system, allowed)
-	for _, window := range around.list() {
-		require.False(t, window.Contains(port), "%v holds %d", window, port)
-		effective := clamp(window, system)
-		require.False(t, effective.Contains(port), "%v, of the system's %v, holds %d", window, system, port)
+	state := &portState{local: system, known: true}
+	for _, part := range state.splitAround(nil, allowed, avoid) {
+		effective := clamp(part, system)
 		for p := int(effective.Low); p <= int(effective.High); p++ {
 			covered[uint16(p)]++
 		}
 	}
 	for p := int(system.Low); p <= int(system.High); p++ {
 		want := 0
-		if allowed.Contains(uint16(p)) && uint16(p) != port {
+		if allowed.Contains(uint16(p)) && !slices.Contains(avoid, uint16(p)) {
 			want = 1
 		}
-		require.Equal(t, want, covered[uint16(p)], "port %d, around %d, system %v, allowed %v", p, port, system, allowed)
+		require.Equal(t, want, covered[uint16(p)], "port %d, around %d, system %v, allowed %v", p, avoid, system, allowed)
 	}
 }
 
@@ -74,17 +75,22 @@ func clamp(window, system PortRange) PortRange {
 	return effective
 }
 
-// TestWindowsAreWeighed: each port beside the destination's is as likely.
-func TestWindowsAreWeighed(t *testing.T) {
+// TestPickIsWeighed: each port other than the destination's is as likely, and a
+// reserved one does not count.
+func TestPickIsWeighed(t *testing.T) {
 	const tries = 20000
-	system := PortRange{1000, 1999}
+	state := &portState{local: PortRange{1000, 1999}, known: true, reserved: []PortRange{{1500, 1899}}}
+	ranges := state.splitAround(nil, everyPort, []uint16{1100})
+	require.Equal(t, []PortRange{{1, 1099}, {1101, 65535}}, ranges)
 	below := 0
 	for range tries {
-		if windows(1100, system, everyPort)[0].High == 1099 {
+		if state.pick(ranges, rand.Uint32()) == 0 {
 			below++
 		}
 	}
-	assert.InDelta(t, tries*100/999, below, tries/50)
+	assert.InDelta(t, tries*100/599, below, tries/50)
+	assert.Equal(t, 0, state.pick(ranges, 0))
+	assert.Equal(t, 1, state.pick(ranges, math.MaxUint32))
 }
 
 // TestKernelClamps holds clamp to the kernel: it asks for windows that reach over
@@ -118,7 +124,7 @@ func connectAll(t *testing.T, window PortRange) PortRange {
 		require.NoError(t, err)
 		defer unix.Close(fd)
 		resetOnClose(fd)
-		require.NoError(t, narrow(fd, window))
+		require.NoError(t, setLocalPortRange(fd, window))
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
 			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
 			return got
