@@ -3,11 +3,11 @@
 package safedial
 
 import (
+	"encoding/binary"
 	"errors"
-	"hash/maphash"
 	"net/netip"
 	"os"
-	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +30,10 @@ func (s *socket) connect() (again bool, err error) {
 		again, err = s.check(fixed)
 	default:
 		again, err = errno == unix.EADDRNOTAVAIL && !fixed, os.NewSyscallError("connect", errno)
+		if again && !s.rangeSet {
+			// Without a range connect(2) leaves out one of an odd number of ports.
+			crowded.set(s.hash(), true)
+		}
 	}
 	if err != nil {
 		s.clearOptions()
@@ -63,7 +67,7 @@ func (s *socket) sysConnect() unix.Errno {
 // servers that bind port 0.
 func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
 	mayChoose := systemPorts().mayChoose(s.Port())
-	if fixed || !mayChoose && !s.limited() && !crowded.has(maphash.Comparable(hashSeed, s.AddrPort)) {
+	if fixed || !mayChoose && !s.limited() && !crowded.has(s.hash()) {
 		return s.sysConnect(), nil
 	}
 	if err := s.splitPorts(); err != nil {
@@ -150,12 +154,31 @@ func (s *socket) check(fixed bool) (again bool, err error) {
 // balancer can have changed the destination. A socket that is still connecting has
 // no peer yet; its destination takes the peer's place.
 func (s *socket) addrs() (local, peer netip.AddrPort, err error) {
-	if local, err = sockname(s.fd); err != nil {
-		return local, peer, err
+	local, errno := s.addr(unix.SYS_GETSOCKNAME)
+	if errno != 0 {
+		return local, peer, os.NewSyscallError("getsockname", errno)
 	}
-	sa, err := syscall.Getpeername(s.fd)
-	if err == syscall.ENOTCONN {
+	peer, errno = s.addr(unix.SYS_GETPEERNAME)
+	switch errno {
+	case 0:
+		return local, peer, nil
+	case unix.ENOTCONN:
 		return local, s.AddrPort, nil
 	}
-	return local, addrPortOf(sa), os.NewSyscallError("getpeername", err)
+	return local, peer, os.NewSyscallError("getpeername", errno)
+}
+
+// addr makes one of the two system calls that return an address. Those of package
+// syscall allocate it.
+func (s *socket) addr(call uintptr) (netip.AddrPort, unix.Errno) {
+	s.size = uint32(len(s.raw))
+	_, _, errno := unix.Syscall(call, uintptr(s.fd), uintptr(unsafe.Pointer(&s.raw)), uintptr(unsafe.Pointer(&s.size)))
+	if errno != 0 {
+		return netip.AddrPort{}, errno
+	}
+	addr := netip.AddrFrom4([4]byte(s.raw[4:8])) // struct sockaddr_in, ip(7)
+	if s.v6 {
+		addr = netip.AddrFrom16([16]byte(s.raw[8:24])) // struct sockaddr_in6, ipv6(7)
+	}
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(s.raw[2:4])), 0
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // A portOrder says in which order the ranges of local ports are used. A UDP socket
-// uses one, and each round of its dial the next.
+// uses one: in round 0 any, in the others each the next.
 type portOrder struct {
 	pick  uint32 // a random number; 0 means one for each socket
 	round int
@@ -92,7 +92,7 @@ func (g *dialing) next(ctx context.Context, err error) (again bool, _ error) {
 		defer cancel()
 	}
 	g.round++
-	if isConnectAgain(err) && g.round%(len(g.AvoidPorts)+2) != 0 {
+	if isConnectAgain(err) && g.round%(len(g.AvoidPorts)+3) != 0 {
 		return ctx.Err() == nil, err
 	}
 	op := err.(*net.OpError)

@@ -219,7 +219,7 @@ func TestInvalidAddresses(t *testing.T) {
 						want, wantErr := dials.net(network, laddr, raddr)
 						got, err := dials.ours(&d, network, laddr, raddr)
 						assert.Equal(t, wantErr, err, "net of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
-						assert.Equal(t, peer(want), peer(got))
+						assert.Equal(t, peer(want), peer(got), "the peer")
 						assert.LessOrEqual(t, len(slices.Compact(tried)), 1, "%v", tried)
 					})
 				}
@@ -229,12 +229,12 @@ func TestInvalidAddresses(t *testing.T) {
 }
 
 // peer returns where conn, unless nil, leads to, and closes it.
-func peer(conn net.Conn) net.Addr {
+func peer(conn net.Conn) string {
 	if conn == nil {
-		return nil
+		return ""
 	}
 	conn.Close()
-	return conn.RemoteAddr()
+	return conn.RemoteAddr().String()
 }
 
 func validOrNil(ap netip.AddrPort) *net.TCPAddr {

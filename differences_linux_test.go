@@ -33,7 +33,7 @@ func differences(dir string) []difference {
 			difference{name: "live " + c.host, network: c.network, address: live(c.host)},
 			difference{name: "dead " + c.host, network: c.network, address: dead(c.host)})
 	}
-	return append(rows, difference{name: "no port left", address: live("127.0.0.1"), retried: true,
+	return append(rows, difference{name: "no port left", address: live("127.0.0.1"),
 		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, PortRange{40001, 40003}) }})
 }
 
@@ -75,7 +75,7 @@ func localAddrRows() []difference {
 		{name: "from a port of any address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{Port: 9999}}},
 		{name: "from anywhere", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
 		{name: "from any IPv4 address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("0.0.0.0", 0)}},
-		{name: "from any IPv6 address to IPv4", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
+		{name: "from any IPv6 address to IPv4", but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
 		{name: "from any IPv6 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
 		{name: "from a nil pointer", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
 		{name: "from a nil pointer, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
@@ -193,8 +193,7 @@ func endedRows(dir string) []difference {
 			time.AfterFunc(50*time.Millisecond, cancel)
 			return ctx, cancel
 		}},
-		//lint:ignore SA1019 net.Dialer has it too
-		{name: "silent, Cancel", address: "127.0.0.1:9000", dialer: net.Dialer{Cancel: closing(100 * time.Millisecond)}},
+		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 50 * time.Millisecond},
 	}
 }
 
@@ -228,7 +227,7 @@ func methodRows(dir string) []difference {
 		{name: "DialTCP on udp", dial: dialTCP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
-		{name: "DialTCP canceled", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
+		{name: "DialTCP canceled", but: uncalled, dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
 		{name: "DialUDP", dial: dialUDP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialIP", dial: func(m methods, ctx context.Context) (net.Conn, error) {
 			return untyped(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
@@ -260,7 +259,7 @@ func invalidAddressRows() (rows []difference) {
 	return append(rows,
 		difference{name: "DialTCP to nowhere", dial: dialTCP("tcp", here, netip.AddrPort{})},
 		difference{name: "DialUDP to nowhere", dial: dialUDP("udp", here, netip.AddrPort{})},
-		difference{name: "DialTCP from nowhere, canceled", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
+		difference{name: "DialTCP from nowhere, canceled", but: uncalled, dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
 		difference{name: "DialTCP from nowhere, multipath", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), mptcp: true})
 }
 

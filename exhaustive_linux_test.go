@@ -168,8 +168,11 @@ func oracle(s scope, w way) answer {
 	switch {
 	case len(free) > 0:
 		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: s.portRange, from: free, noPort: leavesOneOut && len(free) == 1, explaining: "ports are free"}
-	case ownFree && (!s.portRange || s.system.Len() == 1):
-		return answer{refused: true, self: true, noPort: leavesOneOut, explaining: "only the destination's own port is free"}
+	case ownFree && (!s.portRange || s.system.Len() == 1 || s.how == reserved && len(s.occupied) == s.system.Len()-1):
+		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
+		self := s.how != toElsewhere || w.udp || !bindPicks
+		odd := !w.udp && s.system.Len() > 1 && s.system.Len()%2 == 1 // connect(2) has no range here
+		return answer{refused: true, self: self, noPort: odd, explaining: "only the destination's own port is free"}
 	}
 	return answer{noPort: true, explaining: "no port is free"}
 }

@@ -53,7 +53,7 @@ func TestManyAddresses(t *testing.T) {
 			{name: "no address", address: "nothing.test:" + livePort, dialer: plain},
 			{name: "unknown name", address: "unknown.test:" + livePort, dialer: plain},
 			{name: "multipath", address: "both.test:40001", dialer: plain, mptcp: true},
-			{name: "Cancel", address: "silent.test:9000", dialer: net.Dialer{Resolver: resolver, Cancel: closing(300 * time.Millisecond)}}, //lint:ignore SA1019 net.Dialer has it too
+			{name: "Cancel", address: "silent.test:9000", dialer: plain, cancelAfter: 100 * time.Millisecond},
 		} {
 			row.raced = true // by the addresses, or by the deadline and the next address
 			t.Run(row.name, func(t *testing.T) { row.compare(t) })

@@ -23,7 +23,7 @@ type hook struct {
 	from   netip.AddrPort // LocalAddr, to bind; not valid if there is none
 }
 
-// plainHook is the hook of a TCP dial with no settings of safedial's own.
+// plainHook is the hook of a dial with no settings of safedial's own.
 var plainHook = (&hook{retryPolicy: retryPolicy{max: defaultRetries}}).control
 
 // hookBinds reports whether the hook binds LocalAddr.
@@ -44,7 +44,7 @@ func (d *Dialer) install(nd *net.Dialer, network string, order portOrder) (resto
 	}
 	caller := d.callersControl()
 	nd.Control, nd.ControlContext = nil, plainHook
-	if from.IsValid() || caller != nil || d.MaxRetries != 0 || d.OnRetry != nil || limits.limited() || !isTCP(network) {
+	if from.IsValid() || caller != nil || d.MaxRetries != 0 || d.OnRetry != nil || limits.limited() || order.round > 0 {
 		h := hook{d.retryPolicy(), limits, order, caller, nd.LocalAddr, from}
 		nd.ControlContext = h.control
 	}

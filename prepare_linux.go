@@ -118,7 +118,11 @@ func (s *socket) checkBound() error {
 		return nil
 	}
 	if local.Addr().Unmap().IsUnspecified() {
-		source, err := sourceTo(s.AddrPort)
+		dest := s.AddrPort
+		if dest.Addr() == netip.IPv6Unspecified() {
+			dest = netip.AddrPortFrom(netip.IPv6Loopback(), dest.Port())
+		}
+		source, err := sourceTo(dest)
 		if err != nil {
 			return nil // net finds no way either
 		}

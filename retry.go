@@ -113,12 +113,22 @@ func hasSource(dest netip.AddrPort) bool {
 }
 
 // sourceTo returns the address that a socket gets when it connects to dest. A UDP
-// socket sends nothing when it connects.
+// socket sends nothing when it connects. If no port is left for it, an address that
+// can be bound is the host's own, and its own source.
 func sourceTo(dest netip.AddrPort) (netip.Addr, error) {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dest))
-	if err != nil {
-		return netip.Addr{}, err
+	if err == nil {
+		defer conn.Close()
+		return addrPort(conn.LocalAddr()).Addr(), nil
 	}
-	defer conn.Close()
-	return addrPort(conn.LocalAddr()).Addr(), nil
+	if isConnectAgain(err) {
+		bound, bindErr := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(dest.Addr(), 0)))
+		if bindErr == nil {
+			bound.Close()
+		}
+		if bindErr == nil || isBindAddrInUse(bindErr) {
+			return dest.Addr(), nil
+		}
+	}
+	return netip.Addr{}, err
 }

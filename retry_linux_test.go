@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,28 +27,37 @@ const onlyPort = 40000
 func TestSelfConnectRetries(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Hosts(t, nstest.DualLocalhost)
+		nstest.Hosts(t, nstest.DualLocalhost)
 		setLocalPorts(t, PortRange{onlyPort, onlyPort})
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 1: 1, 5: 5} {
 			t.Run(fmt.Sprint(maxRetries), func(t *testing.T) {
-				var retries []Retry
-				var sockets atomic.Int32
+				var mu sync.Mutex
+				retries, calls := map[string][]Retry{}, map[string]int{}
 				d := Dialer{
 					MaxRetries: maxRetries,
-					OnRetry:    func(_ context.Context, r Retry) { retries = append(retries, r) },
-					Control:    func(string, string, syscall.RawConn) error { sockets.Add(1); return nil },
+					OnRetry: func(_ context.Context, r Retry) {
+						mu.Lock()
+						defer mu.Unlock()
+						retries[r.Network] = append(retries[r.Network], r)
+					},
+					Control: func(network, _ string, _ syscall.RawConn) error {
+						mu.Lock()
+						defer mu.Unlock()
+						calls[network]++
+						return nil
+					},
 				}
 				conn, err := d.Dial("tcp", "localhost:40000")
 				require.Nil(t, conn)
 				require.ErrorIs(t, err, ErrSelfConnect)
 				require.ErrorIs(t, err, syscall.ECONNREFUSED)
-				assert.Len(t, retries, want)
-				for i, r := range retries {
-					assert.Equal(t, "tcp", r.Network)
-					assert.Equal(t, "localhost:40000", r.Address)
-					assert.Equal(t, i+1, r.Attempt)
-					assert.ErrorIs(t, r.Err, ErrSelfConnect)
+				assert.Equal(t, map[string]int{"tcp4": 1 + want, "tcp6": 1 + want}, calls, "the hook is called once for each attempt at an address")
+				for network, address := range map[string]string{"tcp4": "127.0.0.1:40000", "tcp6": "[::1]:40000"} {
+					assert.Len(t, retries[network], want, network)
+					for i, r := range retries[network] {
+						assert.Equal(t, Retry{Network: network, Address: address, Attempt: i + 1, Err: ErrSelfConnect}, r)
+					}
 				}
-				assert.EqualValues(t, (1+want)*2, sockets.Load(), "sockets for ::1 and 127.0.0.1")
 				nstest.RequireFree(t, onlyPort)
 			})
 		}
@@ -116,27 +124,26 @@ func TestExhausted(t *testing.T) {
 					retries++
 					assert.Equal(t, retries, r.Attempt)
 					assert.ErrorIs(t, r.Err, syscall.EADDRNOTAVAIL)
-					assert.IsType(t, (*os.SyscallError)(nil), opError(t, r.Err).Err)
+					assert.Equal(t, os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), r.Err)
 				},
 			}
 			_, err := d.Dial("tcp", "127.0.0.1:40000")
 			assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: connect: cannot assign requested address")
 			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 			assert.NotErrorIs(t, err, ErrSelfConnect)
-			assert.IsType(t, (*os.SyscallError)(nil), opError(t, err).Err, "as net.Dialer has it")
+			assert.Equal(t, os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), opError(t, err).Err, "as net.Dialer has it")
 			assert.Equal(t, want, retries, "MaxRetries %d", maxRetries)
 			assert.Equal(t, 1+want, sockets, "MaxRetries %d", maxRetries)
 		}
 	})
 }
 
-// TestExhaustedFromAddress is the same where net connects: it tries three sockets
-// by itself, and these count.
+// TestExhaustedFromAddress is the same with a LocalAddr.
 func TestExhaustedFromAddress(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		serve(t, "tcp", "127.0.0.1:40000")
 		takeAllPorts(t, "127.0.0.1:40000", PortRange{40001, 40004})
-		for maxRetries, want := range map[int]int{-1: 3, 0: 3, 5: 6} {
+		for maxRetries, want := range map[int]int{-1: 1, 0: 3, 5: 6} {
 			sockets := 0
 			d := Dialer{
 				LocalAddr:  &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},

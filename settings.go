@@ -112,6 +112,9 @@ type portLimits struct {
 }
 
 func (d *Dialer) portLimits() portLimits {
+	if len(d.AvoidPorts) == 0 {
+		return portLimits{localPorts: d.LocalPorts}
+	}
 	return portLimits{d.LocalPorts, slices.Sorted(slices.Values(d.AvoidPorts))}
 }
 

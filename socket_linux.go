@@ -32,6 +32,8 @@ type socket struct {
 
 	inet4   unix.SockaddrInet4
 	inet6   unix.SockaddrInet6
+	raw     [unix.SizeofSockaddrInet6]byte
+	size    uint32
 	control func(fd uintptr)
 	again   bool
 	err     error
@@ -210,16 +212,18 @@ func (s *socket) clearOptions() {
 
 var hashSeed = maphash.MakeSeed()
 
+// hash returns the destination's key in the table of crowded ones.
+func (s *socket) hash() uint64 { return maphash.Comparable(hashSeed, s.AddrPort) }
+
 // noteParity remembers the destination as crowded if the kernel has chosen one of
 // the ports that it chooses last, because it had no other left. The local port
 // range is read anew before that is believed: it may be another network
 // namespace's. A range of the caller's own has a parity of its own.
 func (s *socket) noteParity(port uint16) {
-	hash := maphash.Comparable(hashSeed, s.AddrPort)
 	isCrowded := systemPorts().otherParity(port) && readSystemPorts().otherParity(port)
 	if isCrowded && s.caller != nil {
 		_, set := localPortRangeOption(s.fd)
 		isCrowded = !set
 	}
-	crowded.set(hash, isCrowded)
+	crowded.set(s.hash(), isCrowded)
 }

@@ -97,7 +97,7 @@ func (t *target) asNet(err error) error {
 	if !ok {
 		return err
 	}
-	changed := t.forNet != t.network
+	changed := t.forNet != t.network || t.remote != nil
 	if !changed && t.local == nil && !isHidden(op.Err) {
 		return err
 	}
