@@ -172,16 +172,17 @@ func (s *socket) errNoLocalPort(callers PortRange, system *portState) error {
 	if s.localPorts != (PortRange{}) {
 		allowed = s.localPorts
 	}
-	switch inRange := allowed.intersect(system.local); {
-	case allowed.intersect(callers).Len() == 0:
+	allowed = allowed.intersect(callers)
+	inRange := allowed.intersect(system.local)
+	switch {
+	case allowed.Len() == 0:
 		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, callers)
 	case inRange.Len() == 0:
 		return fmt.Errorf("%s: none in the local port range %s", limits, system.local)
 	case system.usable(inRange) == 0:
 		return fmt.Errorf("%s: all reserved by ip_local_reserved_ports", limits)
-	default:
-		return fmt.Errorf("%s: none in the local port range %s other than destination port %d", limits, system.local, s.Port())
 	}
+	return fmt.Errorf("%s: no port other than %v in the range %s", limits, s.avoid, inRange)
 }
 
 // setRange makes the kernel choose the local port from r. It reports whether the

@@ -25,13 +25,15 @@ func newTarget(network, address string, local net.Addr) target {
 	if !hookBinds || !from.IsValid() || from.Addr().IsUnspecified() || network != "tcp" && network != "udp" {
 		return t
 	}
-	if from.Addr().Is4() {
+	host, port, _ := net.SplitHostPort(address)
+	switch addr, _ := netip.ParseAddr(host); {
+	case from.Addr().Is6():
+		t.forNet = network + "6"
+		if addr == netip.IPv4Unspecified() {
+			t.addressForNet = ":" + port
+		}
+	case addr.WithZone("") != netip.IPv6Unspecified(): // which net dials from IPv4, too
 		t.forNet = network + "4"
-		return t
-	}
-	t.forNet = network + "6"
-	if host, port, err := net.SplitHostPort(address); err == nil && host == "0.0.0.0" {
-		t.addressForNet = ":" + port
 	}
 	return t
 }
