@@ -25,6 +25,8 @@ type budget struct {
 	address string
 	local   net.Addr
 	refused bool
+	noPort  bool // every local port is connected to the address
+	retries int  // MaxRetries
 
 	systemCalls map[string]int // those that do not depend on the scheduler
 	allocs      float64
@@ -58,6 +60,24 @@ var budgets = []budget{
 		systemCalls: map[string]int{"socket": 1, "connect": 1, "getsockname": 1, "getpeername": 1, "setsockopt": 2, "epoll_ctl": 2, "close": 1},
 		allocs:      19, overNet: 5, bytesByNet: 1.2,
 	},
+	// net.Dialer makes three sockets, each with one connect. The epoll_ctl and two of
+	// the close are of reading the local port range anew.
+	{
+		name: "no port left", network: "tcp", address: "127.0.0.1:9000", noPort: true,
+		systemCalls: map[string]int{"socket": 1, "connect": 3, "setsockopt": 6, "epoll_ctl": 4, "close": 3},
+	},
+	{
+		name: "no port left, MaxRetries -1", network: "tcp", address: "127.0.0.1:9000", noPort: true, retries: -1,
+		systemCalls: map[string]int{"socket": 1, "connect": 1, "setsockopt": 2, "close": 1},
+	},
+	{
+		name: "no port left, inside, two ranges", network: "tcp", address: "127.0.0.1:40000", noPort: true,
+		systemCalls: map[string]int{"socket": 1, "connect": 6, "setsockopt": 9, "epoll_ctl": 4, "close": 3},
+	},
+	{
+		name: "no port left, inside, MaxRetries -1", network: "tcp", address: "127.0.0.1:40000", noPort: true, retries: -1,
+		systemCalls: map[string]int{"socket": 1, "connect": 2, "setsockopt": 3, "close": 1},
+	},
 }
 
 type anyDialer interface {
@@ -66,7 +86,7 @@ type anyDialer interface {
 
 func (b budget) dial(t testing.TB, d anyDialer) {
 	conn, err := d.Dial(b.network, b.address)
-	if (err == nil) == b.refused {
+	if (err == nil) == (b.refused || b.noPort) {
 		t.Fatalf("%s: %v", b.name, err)
 	}
 	if err == nil {
@@ -78,7 +98,7 @@ func (b budget) dial(t testing.TB, d anyDialer) {
 // nobody accepts, so that the dials alone are measured.
 func listenForBudgets(t *testing.T) {
 	t.Helper()
-	for _, address := range []string{"127.0.0.1:9000", "[::1]:40000"} {
+	for _, address := range []string{"127.0.0.1:9000", "[::1]:40000", "127.0.0.1:40000"} {
 		l, err := net.Listen("tcp", address)
 		require.NoError(t, err)
 		t.Cleanup(func() { l.Close() })
@@ -94,7 +114,7 @@ func TestSystemCalls(t *testing.T) {
 		_, err := fmt.Sscan(counted, &i, &dials)
 		require.NoError(t, err)
 		for range dials {
-			budgets[i].dial(t, &Dialer{LocalAddr: budgets[i].local})
+			budgets[i].dial(t, &Dialer{LocalAddr: budgets[i].local, MaxRetries: budgets[i].retries})
 		}
 		return
 	}
@@ -105,6 +125,10 @@ func TestSystemCalls(t *testing.T) {
 		listenForBudgets(t)
 		for i, b := range budgets {
 			const dials = 100
+			release := func() {}
+			if b.noPort {
+				release = holdPorts(t, b.address, PortRange{39996, 40004})
+			}
 			without, with := countSystemCalls(t, strace, i, 0), countSystemCalls(t, strace, i, dials)
 			spent := map[string]int{}
 			for _, name := range []string{"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt", "epoll_ctl", "close"} {
@@ -112,6 +136,7 @@ func TestSystemCalls(t *testing.T) {
 				spent[name] = (with[name] - without[name] + dials/4) / dials
 				assert.LessOrEqual(t, spent[name], b.systemCalls[name], "%s: %s", b.name, name)
 			}
+			release()
 			assert.NotZero(t, spent["connect"], b.name)
 			t.Logf("%s: %v", b.name, spent)
 		}
@@ -154,6 +179,9 @@ func TestAllocations(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		listenForBudgets(t)
 		for _, b := range budgets {
+			if b.noPort {
+				continue // the errors and their pauses are what matters there
+			}
 			withNet, netBytes := allocations(t, b, &net.Dialer{LocalAddr: b.local})
 			mine, bytes := allocations(t, b, &Dialer{LocalAddr: b.local})
 			t.Logf("%s: net.Dialer %.0f and %.0f bytes, safedial %.0f and %.0f bytes", b.name, withNet, netBytes, mine, bytes)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -94,16 +95,12 @@ func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
 }
 
 // connectFromEnds connects, on the last attempt, from the first and the last port
-// of each range of an odd number of ports: before Linux 6.8 connect(2) leaves out
-// one of the two.
+// of each range of an odd number of ports, if connect(2) leaves out one of the two.
 func (s *socket) connectFromEnds() unix.Errno {
-	if s.attempts <= s.max {
-		return unix.EADDRNOTAVAIL
-	}
 	system := systemPorts().local
 	for _, r := range s.ranges {
 		r = r.intersect(system)
-		if r.Len() == 1 || r.Len()%2 == 0 {
+		if s.attempts <= s.max || r.Len() == 1 || r.Len()%2 == 0 || !leavesPortOut() {
 			continue
 		}
 		for _, port := range []uint16{r.Low, r.High} {
@@ -117,6 +114,18 @@ func (s *socket) connectFromEnds() unix.Errno {
 	}
 	return unix.EADDRNOTAVAIL
 }
+
+// leavesPortOut reports whether connect(2) leaves out a port of a range of an odd
+// number of ports, as it does before Linux 6.8. MPTCP sockets have
+// IP_LOCAL_PORT_RANGE since then. Without MPTCP, the answer is that it may.
+var leavesPortOut = sync.OnceValue(func() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	return setLocalPortRange(fd, everyPort) != nil
+})
 
 // check checks both ends of a socket that is connected, or connecting. It undoes a
 // self-connection, and a connection that the system made from a port that the caller

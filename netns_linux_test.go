@@ -1,6 +1,7 @@
 package safedial
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -37,13 +38,29 @@ func setLocalPorts(t *testing.T, r PortRange) {
 // each port of it, until the test ends.
 func takeAllPorts(t *testing.T, address string, r PortRange) {
 	t.Helper()
+	t.Cleanup(holdPorts(t, address, r))
+}
+
+// holdPorts is takeAllPorts until release is called. A port that a server has is left
+// to it.
+func holdPorts(t *testing.T, address string, r PortRange) (release func()) {
+	t.Helper()
 	setLocalPorts(t, r)
-	t.Cleanup(func() { setLocalPorts(t, PortRange{32768, 60999}) })
+	var conns []net.Conn
 	for port := r.Low; port <= r.High; port++ {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}}
 		conn, err := d.Dial("tcp", address)
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		}
 		require.NoError(t, err)
-		t.Cleanup(func() { hangUp(conn) })
+		conns = append(conns, conn)
+	}
+	return func() {
+		for _, conn := range conns {
+			hangUp(conn)
+		}
+		setLocalPorts(t, PortRange{32768, 60999})
 	}
 }
 
