@@ -24,7 +24,7 @@ import (
 
 // sampleOf should have no factor in common with the number of ways to dial, or some
 // of them are left out.
-var sampleOf = flag.Int("of", 61, "run one of so many combinations of the small scopes; 1 is every")
+var sampleOf = flag.Int("of", 149, "run one of so many combinations of the small scopes; 1 is every")
 
 // TestSmallScopes goes through every state that a few local ports can be in, and
 // every way to dial, and holds the outcome to an oracle that knows the kernel's
@@ -90,16 +90,19 @@ type way struct {
 	destinationCase
 	udp, mptcp bool
 	local      string
+	via        string // "Dialer", "NetDialer" or "no retries", a Dialer with MaxRetries -1
 }
 
 func ways() []way {
 	var all []way
 	for _, c := range destinationCases {
+		udp := c
+		udp.network = "udp" + strings.TrimPrefix(c.network, "tcp")
 		for _, local := range []string{"nil", "zero", "IP:0", "IP:port", "IP:other"} {
-			all = append(all, way{c, false, false, local}, way{c, false, true, local})
-			c.network = "udp" + strings.TrimLeft(c.network, "tcpud")
-			all = append(all, way{c, true, false, local})
-			c.network = "tcp" + strings.TrimLeft(c.network, "tcpud")
+			for _, via := range []string{"Dialer", "NetDialer"} {
+				all = append(all, way{c, false, false, local, via}, way{c, false, true, local, via}, way{udp, true, false, local, via})
+			}
+			all = append(all, way{udp, true, false, local, "no retries"})
 		}
 	}
 	return all
@@ -119,6 +122,12 @@ func (w way) dial(port uint16) (net.Conn, error) {
 		}
 	}
 	d.SetMultipathTCP(w.mptcp)
+	switch w.via {
+	case "no retries":
+		d.MaxRetries = -1
+	case "NetDialer":
+		return d.NetDialer().Dial(w.network, w.address(port))
+	}
 	return d.Dial(w.network, w.address(port))
 }
 
@@ -167,7 +176,9 @@ func oracle(s scope, w way) answer {
 	ownFree := s.system.Contains(s.port) && !s.live
 	switch {
 	case len(free) > 0:
-		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: s.portRange, from: free, noPort: leavesOneOut && len(free) == 1, explaining: "ports are free"}
+		// A NetDialer's UDP dials use one of the two ranges around the destination's port.
+		oneRange := w.udp && w.via == "NetDialer" && w.local == "nil" && s.portRange
+		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: s.portRange, from: free, noPort: leavesOneOut && len(free) == 1 || oneRange, explaining: "ports are free"}
 	case ownFree && (!s.portRange || s.system.Len() == 1 || s.how == reserved && len(s.occupied) == s.system.Len()-1):
 		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
 		self := s.how != toElsewhere || w.udp || !bindPicks
