@@ -252,8 +252,8 @@ func invalidAddressRows() (rows []difference) {
 		for _, remote := range []string{live("127.0.0.1"), live("::1"), live("::"), live("0.0.0.0"), live("::ffff:127.0.0.1"), dead("::"), dead("127.0.0.1")} {
 			raddr := netip.MustParseAddrPort(remote)
 			rows = append(rows,
-				difference{name: fmt.Sprintf("DialTCP on %q from nowhere to %s", network, remote), dial: dialTCP(network, nowhere, raddr)},
-				difference{name: fmt.Sprintf("DialUDP on %q from nowhere to %s", network, remote), dial: dialUDP(strings.Replace(network, "tcp", "udp", 1), nowhere, raddr)})
+				difference{name: fmt.Sprintf("DialTCP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialTCP(network, nowhere, raddr)},
+				difference{name: fmt.Sprintf("DialUDP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialUDP(strings.Replace(network, "tcp", "udp", 1), nowhere, raddr)})
 		}
 	}
 	return append(rows,

@@ -187,6 +187,13 @@ func (row difference) forgive(o *outcome, viaNet bool) {
 // uncalled removes the calls of the caller's hook.
 func uncalled(o *outcome) { o.Controls = nil }
 
+// oneFamily removes what shows that "::" is dialed on "tcp6", and an address of the
+// wrong family not at all.
+func oneFamily(o *outcome) {
+	uncalled(o)
+	o.Options = slices.DeleteFunc(o.Options, func(line string) bool { return strings.HasPrefix(line, "IPV6_V6ONLY") })
+}
+
 // asIPv4 removes what tells an IPv6 socket from an IPv4 one.
 func asIPv4(o *outcome) {
 	o.Options = slices.DeleteFunc(o.Options, func(line string) bool {

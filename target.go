@@ -56,13 +56,15 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	if to.IsUnspecified() && !from.IsUnspecified() {
 		to = from // for its family
 	}
-	t = target{network: network, address: remote.String(), local: local, remote: remote}
-	t.forNet = socketNetwork(network, netip.AddrPortFrom(to, 0))
+	t = target{network: network, address: remote.String(), local: local, remote: remote, forNet: network}
+	if dest.Addr().IsUnspecified() { // for which net else tries both families
+		t.forNet = socketNetwork(network, netip.AddrPortFrom(to, 0))
+	}
 	host, port, _ := net.SplitHostPort(t.address)
 	switch v6 := strings.HasSuffix(t.forNet, "6"); {
 	case v6 && dest.Addr().Is4():
 		host = "" // 0.0.0.0 is "::" to an IPv6 socket
-	case !v6:
+	case dest.Addr().Is4():
 		host, _, _ = strings.Cut(host, "%") // net ignores the zone of an IPv4 address
 	}
 	t.addressForNet = net.JoinHostPort(host, port)
