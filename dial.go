@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -13,6 +14,13 @@ type portOrder struct {
 	pick  uint32 // a random number; 0 means one for each socket
 	round int
 }
+
+// Values of SO_LINGER, in seconds: off, and close(2) with a reset, which leaves no
+// TIME_WAIT.
+const (
+	lingerOff   = -1
+	lingerReset = 0
+)
 
 // A dialing is a dial in progress.
 type dialing struct {
@@ -141,4 +149,12 @@ func reset(conn *net.TCPConn) {
 func asConn[C net.Conn](conn net.Conn, err error) (C, error) {
 	c, _ := conn.(C)
 	return c, err
+}
+
+// tcpAddr returns ap in net's form, nil if it is not valid.
+func tcpAddr(ap netip.AddrPort) *net.TCPAddr {
+	if !ap.IsValid() {
+		return nil
+	}
+	return net.TCPAddrFromAddrPort(ap)
 }

@@ -195,7 +195,12 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
 	if _, err := d.install(&nd, "", portOrder{}); err != nil {
-		nd.ControlContext = refuse(err)
+		nd.ControlContext = func(_ context.Context, network, _ string, _ syscall.RawConn) error {
+			if isTCP(network) || isUDP(network) {
+				return err
+			}
+			return nil
+		}
 	}
 	return &nd
 }
@@ -236,13 +241,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // "::", the dial does not fall back to IPv4. Unlike net's, the dial is reported to
 // [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
-	var local, remote *net.TCPAddr
-	if laddr.IsValid() {
-		local = net.TCPAddrFromAddrPort(laddr)
-	}
-	if raddr.IsValid() {
-		remote = net.TCPAddrFromAddrPort(raddr)
-	}
+	local, remote := tcpAddr(laddr), tcpAddr(raddr)
 	if t, ok := addrTarget(network, local, remote); ok {
 		return asConn[*net.TCPConn](d.dial(ctx, t))
 	}
@@ -255,13 +254,7 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 
 // DialUDP is like [Dialer.DialTCP] for UDP networks.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
-	var local, remote *net.UDPAddr
-	if laddr.IsValid() {
-		local = net.UDPAddrFromAddrPort(laddr)
-	}
-	if raddr.IsValid() {
-		remote = net.UDPAddrFromAddrPort(raddr)
-	}
+	local, remote := (*net.UDPAddr)(tcpAddr(laddr)), (*net.UDPAddr)(tcpAddr(raddr))
 	if t, ok := addrTarget(network, local, remote); ok {
 		return asConn[*net.UDPConn](d.dial(ctx, t))
 	}
@@ -297,4 +290,33 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *net.UnixAddr) (*net.UnixConn, error) {
 	nd := d.settings()
 	return nd.DialUnix(ctx, network, laddr, raddr)
+}
+
+// Dial connects to the address on the named network. It acts like [net.Dial], with
+// a zero [Dialer].
+func Dial(network, address string) (net.Conn, error) {
+	return new(Dialer).Dial(network, address)
+}
+
+// DialTimeout acts like Dial with a timeout, which bounds the whole dial, retries
+// included. If the timeout is zero, there is none. If it is negative, the dial fails
+// immediately.
+func DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	return new(Dialer).DialTimeout(network, address, timeout)
+}
+
+// DialContext acts like Dial with a context. It has the form in which
+// [net/http.Transport] and others take a dial function.
+func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(Dialer).DialContext(ctx, network, address)
+}
+
+// DialTCP acts like [net.DialTCP], with a zero [Dialer]. If laddr is nil, the system
+// chooses the local address and port. If raddr is nil, the error is net's "missing
+// address".
+func DialTCP(network string, laddr, raddr *net.TCPAddr) (*net.TCPConn, error) {
+	if t, ok := addrTarget(network, laddr, raddr); ok {
+		return asConn[*net.TCPConn](new(Dialer).dial(context.Background(), t))
+	}
+	return net.DialTCP(network, laddr, raddr)
 }

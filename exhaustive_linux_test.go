@@ -405,7 +405,7 @@ func connectFrom(t *testing.T, port uint16, to netip.AddrPort) (stop func()) {
 	nstest.SetLocalPorts(t, port, port)
 	fd, err := unix.Socket(map[bool]int{true: unix.AF_INET, false: unix.AF_INET6}[to.Addr().Is4()], unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	resetOnClose(fd)
+	setLinger(uintptr(fd), lingerReset)
 	s := socket{fd: fd, destination: destination{v6: to.Addr().Is6()}}
 	require.NoError(t, unix.Connect(fd, s.sockaddr(to)))
 	return func() { unix.Close(fd) }

@@ -13,12 +13,6 @@ import (
 // hookBinds reports whether the hook binds LocalAddr. Here net does.
 const hookBinds = false
 
-// Values of SO_LINGER: a negative one is off, the others are seconds.
-const (
-	lingerOff   = -1
-	lingerReset = 0
-)
-
 // A hook is what a dial brings to its sockets. net connects them, and may close one
 // that is connected to itself before anyone else sees it. Until the dial has
 // returned, they are therefore set to close with a reset, which leaves no TIME_WAIT.

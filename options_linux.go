@@ -56,12 +56,6 @@ func clearReuseAddr(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
 }
 
-// resetOnClose makes close(2) send a reset instead of going through TIME_WAIT. If
-// it fails, the socket closes as usual.
-func resetOnClose(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-}
-
 // disconnect dissolves the association of a socket, which leaves no TIME_WAIT, by
 // connect(2) to AF_UNSPEC. A port that the socket was
 // not bound to explicitly is free then, and the socket can connect again.

@@ -123,7 +123,7 @@ func connectAll(t *testing.T, window PortRange) PortRange {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 		require.NoError(t, err)
 		defer unix.Close(fd)
-		resetOnClose(fd)
+		setLinger(uintptr(fd), lingerReset)
 		require.NoError(t, setLocalPortRange(fd, window))
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
 			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)

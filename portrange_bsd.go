@@ -9,25 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultPortRange stands in for a local port range that cannot be read: any port
-// may be in it.
+// defaultPortRange stands in for a local port range that cannot be read.
 var defaultPortRange = everyPort
 
-// LocalPortRange returns the range that the kernel takes a local port from
-// when a socket connects, or binds port 0, without naming one: the ephemeral
-// ports. It serves TCP and UDP, IPv4 and IPv6.
-//
-// On macOS and FreeBSD it is from sysctl net.inet.ip.portrange.first to
-// net.inet.ip.portrange.last (FreeBSD's ip(4)), of the system or the vnet jail,
-// read anew by each call. It is on Linux too; on other systems the error matches
-// [errors.ErrUnsupported].
-func LocalPortRange() (PortRange, error) {
+// localPortRange takes the two ports in either order: the kernel counts down if first
+// is above last (FreeBSD's ip(4)).
+func localPortRange() (PortRange, error) {
 	first, err := portSysctl("net.inet.ip.portrange.first")
 	if err != nil {
 		return PortRange{}, err
 	}
 	last, err := portSysctl("net.inet.ip.portrange.last")
-	// The kernel counts down where first is above last.
 	return PortRange{Low: min(first, last), High: max(first, last)}, err
 }
 
@@ -42,6 +34,4 @@ func portSysctl(name string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// ReservedPorts returns the ports that the kernel never picks by itself. macOS
-// and FreeBSD keep no such list: it is empty.
-func ReservedPorts() ([]PortRange, error) { return []PortRange{}, nil }
+func reservedPorts() ([]PortRange, error) { return []PortRange{}, nil }

@@ -15,16 +15,7 @@ const (
 // default of ip_local_port_range.
 var defaultPortRange = PortRange{Low: 32768, High: 60999}
 
-// LocalPortRange returns the range that the kernel takes a local port from
-// when a socket connects, or binds port 0, without naming one: the ephemeral
-// ports. It serves TCP and UDP, IPv4 and IPv6.
-//
-// On Linux it is sysctl net.ipv4.ip_local_port_range (ip(7)) of the network
-// namespace that the calling thread is in, read anew by each call; where /proc
-// is not mounted the error matches [io/fs.ErrNotExist]. On macOS and FreeBSD it
-// is from sysctl net.inet.ip.portrange.first to net.inet.ip.portrange.last. On
-// other systems the error matches [errors.ErrUnsupported].
-func LocalPortRange() (PortRange, error) {
+func localPortRange() (PortRange, error) {
 	text, err := os.ReadFile(localPortRangeFile)
 	if err != nil {
 		return PortRange{}, err
@@ -32,15 +23,7 @@ func LocalPortRange() (PortRange, error) {
 	return parseLocalPortRange(string(text))
 }
 
-// ReservedPorts returns the ports inside the [LocalPortRange] or outside it
-// that the kernel never picks by itself, in ascending order; none is an empty
-// slice. A socket can still be bound to one of them by name.
-//
-// On Linux it is sysctl net.ipv4.ip_local_reserved_ports (Linux 2.6.35) of the
-// network namespace that the calling thread is in. macOS and FreeBSD keep no such
-// list: it is empty there. The errors and the other platforms are those of
-// LocalPortRange.
-func ReservedPorts() ([]PortRange, error) {
+func reservedPorts() ([]PortRange, error) {
 	text, err := os.ReadFile(reservedPortsFile)
 	if err != nil {
 		return nil, err
@@ -51,48 +34,22 @@ func ReservedPorts() ([]PortRange, error) {
 // parseLocalPortRange reads "32768\t60999\n".
 func parseLocalPortRange(text string) (PortRange, error) {
 	fields := strings.Fields(text)
-	if len(fields) != 2 {
+	if len(fields) != 2 || strings.ContainsAny(text, ",-") {
 		return PortRange{}, fmt.Errorf("safedial: local port range %q: want two ports", text)
 	}
-	low, err := parsePort(fields[0])
+	ranges, err := parsePortRanges(fields[0] + "-" + fields[1])
 	if err != nil {
 		return PortRange{}, fmt.Errorf("safedial: local port range %q: %w", text, err)
 	}
-	high, err := parsePort(fields[1])
-	if err != nil {
-		return PortRange{}, fmt.Errorf("safedial: local port range %q: %w", text, err)
-	}
-	if high < low {
-		return PortRange{}, fmt.Errorf("safedial: local port range %q: the first port is above the last", text)
-	}
-	return PortRange{Low: low, High: high}, nil
+	return ranges[0], nil
 }
 
-// parseReservedPorts reads "8080,9148-9150\n"; the kernel writes a bitmap that
-// way, so the ranges ascend and do not touch.
+// parseReservedPorts reads "8080,9148-9150\n". The kernel writes a bitmap that way,
+// so the ranges ascend and do not touch.
 func parseReservedPorts(text string) ([]PortRange, error) {
-	ranges := []PortRange{}
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return ranges, nil
-	}
-	for item := range strings.SplitSeq(text, ",") {
-		first, last, isRange := strings.Cut(item, "-")
-		if !isRange {
-			last = first
-		}
-		low, err := parsePort(first)
-		if err != nil {
-			return nil, fmt.Errorf("safedial: reserved ports %q: %w", text, err)
-		}
-		high, err := parsePort(last)
-		if err != nil {
-			return nil, fmt.Errorf("safedial: reserved ports %q: %w", text, err)
-		}
-		if high < low {
-			return nil, fmt.Errorf("safedial: reserved ports %q: %q ends before it starts", text, item)
-		}
-		ranges = append(ranges, PortRange{Low: low, High: high})
+	ranges, err := parsePortRanges(strings.TrimSpace(text))
+	if err != nil {
+		return nil, fmt.Errorf("safedial: reserved ports %q: %w", text, err)
 	}
 	return ranges, nil
 }

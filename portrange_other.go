@@ -7,16 +7,13 @@ import (
 	"fmt"
 )
 
-// defaultPortRange stands in for a local port range that cannot be read: any port
-// may be in it.
+// defaultPortRange stands in for a local port range that cannot be read.
 var defaultPortRange = everyPort
 
-// LocalPortRange is for Linux, macOS and FreeBSD; here its error matches [errors.ErrUnsupported].
-func LocalPortRange() (PortRange, error) {
+func localPortRange() (PortRange, error) {
 	return PortRange{}, fmt.Errorf("safedial: local port range: %w", errors.ErrUnsupported)
 }
 
-// ReservedPorts is for Linux, macOS and FreeBSD; here its error matches [errors.ErrUnsupported].
-func ReservedPorts() ([]PortRange, error) {
+func reservedPorts() ([]PortRange, error) {
 	return nil, fmt.Errorf("safedial: reserved ports: %w", errors.ErrUnsupported)
 }

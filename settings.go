@@ -90,16 +90,6 @@ func (d *Dialer) callersControl() controlFunc {
 	}
 }
 
-// refuse returns a hook that refuses TCP and UDP sockets with err.
-func refuse(err error) controlFunc {
-	return func(_ context.Context, network, _ string, _ syscall.RawConn) error {
-		if isTCP(network) || isUDP(network) {
-			return err
-		}
-		return nil
-	}
-}
-
 // isTCP and isUDP report networks on which self-connections are prevented. They
 // take the networks of a dial and those of a hook.
 func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
@@ -140,10 +130,7 @@ func (l portLimits) String() string {
 	if l.localPorts == (PortRange{}) {
 		return fmt.Sprintf("avoid ports %v", l.avoidPorts)
 	}
-	if len(l.avoidPorts) == 0 {
-		return fmt.Sprintf("local ports %s", l.localPorts)
-	}
-	return fmt.Sprintf("local ports %s, avoid ports %v", l.localPorts, l.avoidPorts)
+	return "local ports " + l.localPorts.String()
 }
 
 // bindable returns the address that a socket for network is bound to if LocalAddr
@@ -151,41 +138,31 @@ func (l portLimits) String() string {
 // local before it makes a socket. It is ok unless net refuses local only later,
 // when it would bind it. An empty network is any network.
 func bindable(local net.Addr, network string) (from netip.AddrPort, ok bool) {
-	var ip net.IP
-	var port int
-	var zone string
-	switch a := local.(type) {
+	var a *net.TCPAddr
+	switch local := local.(type) {
 	case *net.TCPAddr:
-		if a == nil || isUDP(network) {
-			return from, true
+		if !isUDP(network) {
+			a = local
 		}
-		ip, port, zone = a.IP, a.Port, a.Zone
 	case *net.UDPAddr:
-		if a == nil || isTCP(network) {
-			return from, true
+		if !isTCP(network) {
+			a = (*net.TCPAddr)(local)
 		}
-		ip, port, zone = a.IP, a.Port, a.Zone
-	default:
+	}
+	if a == nil {
 		return from, true
 	}
-	addr, valid := addrFromIP(ip)
-	if !valid || port < 0 || port > int(everyPort.High) ||
+	addr, valid := netip.AddrFromSlice(a.IP)
+	if addr = addr.Unmap(); len(a.IP) == 0 {
+		addr, valid = netip.IPv4Unspecified(), true
+	}
+	if !valid || a.Port < 0 || a.Port > int(everyPort.High) ||
 		strings.HasSuffix(network, "4") && !addr.Is4() ||
 		strings.HasSuffix(network, "6") && addr.Is4() && !addr.IsUnspecified() {
 		return from, false
 	}
 	if addr.Is6() {
-		addr = addr.WithZone(zone)
+		addr = addr.WithZone(a.Zone)
 	}
-	return netip.AddrPortFrom(addr, uint16(port)), true
-}
-
-// addrFromIP returns ip as a netip.Addr, no IP as 0.0.0.0. It is not ok for an IP
-// that is neither IPv4 nor IPv6.
-func addrFromIP(ip net.IP) (addr netip.Addr, ok bool) {
-	if len(ip) == 0 {
-		return netip.IPv4Unspecified(), true
-	}
-	addr, ok = netip.AddrFromSlice(ip)
-	return addr.Unmap(), ok
+	return netip.AddrPortFrom(addr, uint16(a.Port)), true
 }

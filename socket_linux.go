@@ -25,10 +25,11 @@ type socket struct {
 	bound    bool   // LocalAddr has been bound
 	oldPort  uint16 // which getsockname(2) reports although the caller has not bound it
 
-	avoid    []uint16    // AvoidPorts and the destination's port, ascending
-	ranges   []PortRange // to choose the local port from, in turn
-	rangeSet bool        // IP_LOCAL_PORT_RANGE holds one of them
-	reuse    bool        // SO_REUSEADDR is set until the socket has been checked
+	avoid        []uint16    // AvoidPorts and the destination's port, ascending
+	ranges       []PortRange // to choose the local port from, in turn
+	callersRange PortRange   // what the caller's hook has limited the choice to
+	rangeSet     bool        // IP_LOCAL_PORT_RANGE holds one of them
+	reuse        bool        // SO_REUSEADDR is set until the socket has been checked
 
 	inet4   unix.SockaddrInet4
 	inet6   unix.SockaddrInet6
@@ -136,23 +137,24 @@ func (s *socket) sockaddr(ap netip.AddrPort) unix.Sockaddr {
 // ports to avoid, in the order in which they are to be used. It fails if the caller
 // limits the ports so far that none is left.
 func (s *socket) splitPorts() error {
-	allowed, callers := everyPort, everyPort
+	allowed := everyPort
 	if s.localPorts != (PortRange{}) {
 		allowed = s.localPorts
 	}
-	if s.caller != nil {
-		callers, _ = localPortRangeOption(s.fd)
+	if s.callersRange = everyPort; s.caller != nil {
+		s.callersRange, _ = localPortRangeOption(s.fd)
 	}
+	allowed = allowed.intersect(s.callersRange)
 	system := systemPorts()
 	if s.attempts == 2 {
 		system = readSystemPorts() // the first attempt may have failed because it was stale
 	}
-	s.ranges = system.splitAround(s.ranges[:0], allowed.intersect(callers), s.avoid)
+	s.ranges = system.splitAround(s.ranges[:0], allowed, s.avoid)
 	if len(s.ranges) == 0 && s.limited() {
 		system = readSystemPorts()
-		s.ranges = system.splitAround(s.ranges, allowed.intersect(callers), s.avoid)
+		s.ranges = system.splitAround(s.ranges, allowed, s.avoid)
 		if len(s.ranges) == 0 {
-			return s.errNoLocalPort(callers, system)
+			return s.errNoLocalPort(allowed, system)
 		}
 	}
 	if n := len(s.ranges); n > 1 {
@@ -166,17 +168,12 @@ func (s *socket) splitPorts() error {
 	return nil
 }
 
-// errNoLocalPort returns why the caller's limits leave no port.
-func (s *socket) errNoLocalPort(callers PortRange, system *portState) error {
-	allowed, limits := everyPort, s.portLimits.String()
-	if s.localPorts != (PortRange{}) {
-		allowed = s.localPorts
-	}
-	allowed = allowed.intersect(callers)
-	inRange := allowed.intersect(system.local)
+// errNoLocalPort returns why there is no port in allowed.
+func (s *socket) errNoLocalPort(allowed PortRange, system *portState) error {
+	limits, inRange := s.portLimits.String(), allowed.intersect(system.local)
 	switch {
 	case allowed.Len() == 0:
-		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, callers)
+		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, s.callersRange)
 	case inRange.Len() == 0:
 		return fmt.Errorf("%s: none in the local port range %s", limits, system.local)
 	case system.usable(inRange) == 0:

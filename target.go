@@ -1,6 +1,7 @@
 package safedial
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -71,49 +72,33 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	return t, true
 }
 
-// remoteAddr returns the address that was dialed, in net's form. It is addr, unless
-// the target says more.
+// remoteAddr returns the address that was dialed, in net's form: addr, unless the
+// target says more.
 func (t *target) remoteAddr(addr net.Addr) net.Addr {
-	if t.remote != nil {
-		return t.remote
-	}
-	host, _, err := net.SplitHostPort(t.address)
-	if err != nil {
-		return addr
-	}
-	if _, err := netip.ParseAddr(host); err != nil && host != "" {
-		return addr
-	}
-	if isUDP(t.network) {
-		if literal, err := net.ResolveUDPAddr(t.network, t.address); err == nil {
-			return literal
+	if literal, err := netip.ParseAddrPort(t.address); t.remote == nil && err == nil {
+		if isUDP(t.network) {
+			return net.UDPAddrFromAddrPort(literal)
 		}
-	} else if literal, err := net.ResolveTCPAddr(t.network, t.address); err == nil {
-		return literal
+		return net.TCPAddrFromAddrPort(literal)
 	}
-	return addr
+	return cmp.Or(t.remote, addr)
 }
 
 // asNet returns the error of a dial as net.Dialer returns it, if it binds local
 // itself.
 func (t *target) asNet(err error) error {
 	op, ok := err.(*net.OpError)
-	if !ok {
-		return err
-	}
 	changed := t.forNet != t.network || t.remote != nil
-	if !changed && t.local == nil && !isHidden(op.Err) {
+	if !ok || !changed && t.local == nil && !isHidden(op.Err) {
 		return err
 	}
 	source, addr, cause := op.Source, op.Addr, unhide(op.Err)
-	if addr != nil {
-		if source == nil {
-			source = t.local
-		}
-		if changed {
-			addr = t.remoteAddr(addr)
-		}
-	} else if unsuitable, ok := cause.(*net.AddrError); ok && changed && unsuitable.Err == noSuitableAddress {
+	switch unsuitable, ok := cause.(*net.AddrError); {
+	case addr != nil && changed:
+		source, addr = cmp.Or(source, t.local), t.remoteAddr(addr)
+	case addr != nil:
+		source = cmp.Or(source, t.local)
+	case ok && changed && unsuitable.Err == noSuitableAddress:
 		cause = errNoSuitableAddress(t.local)
 	}
 	return dialError(t.network, source, addr, cause)

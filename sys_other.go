@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package safedial
 
@@ -10,5 +10,9 @@ import (
 
 // socketAddrs is for Unix; elsewhere the addresses that a connection reports must do.
 func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
-	return netip.AddrPort{}, netip.AddrPort{}, errors.ErrUnsupported
+	return local, peer, errors.ErrUnsupported
 }
+
+// linger and setLinger do nothing: these systems have no SO_LINGER.
+func linger(uintptr) int64     { return lingerOff }
+func setLinger(uintptr, int64) {}
