@@ -25,8 +25,8 @@ func BenchmarkDial(b *testing.B) {
 	for _, scene := range []dialbench.Scene{
 		dialbench.Outside, dialbench.Inside, dialbench.Outside6, dialbench.Inside6,
 		dialbench.Apart, dialbench.ApartIn, dialbench.Refused, dialbench.Veth, dialbench.VethApart,
-		dialbench.LocalAddr, dialbench.Hostname, dialbench.Exhausted,
-		dialbench.Goroutines2, dialbench.Goroutines8, dialbench.Goroutines64,
+		dialbench.LocalAddr, dialbench.Hostname, dialbench.HTTP, dialbench.UDP, dialbench.Exhausted,
+		dialbench.Goroutines8, dialbench.Goroutines64,
 	} {
 		rigs := newRigs(b, scene)
 		compare(b, scene.Name, rigs, (*dialbench.Rig).Dials)
@@ -76,6 +76,7 @@ func compare(b *testing.B, name string, rigs []*dialbench.Rig, measure func(*dia
 		b.ReportMetric(ratio.Low, "ratio-q1")
 		b.ReportMetric(ratio.Median, "ratio")
 		b.ReportMetric(ratio.High, "ratio-q3")
+		b.ReportMetric(safedial.CPURatio(net).Median, "cpu-ratio")
 		if len(series) > 2 {
 			b.ReportMetric(safedial.Ratio(series[2]).Median, "ratio-to-empty")
 		}

@@ -186,9 +186,10 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 // of a name may return the error of an address of the other family; use "tcp4" or
 // "tcp6". Errors do not include LocalAddr, and one that matches EADDRNOTAVAIL has
 // one more link in its chain. UDP dials from a port of the system's choice are not
-// retried, and are not checked: a self-connection is possible within a tenth of a
-// second after the local port range has changed, in a sandbox that ignores
-// IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces the destination.
+// retried if no port is left, and no UDP connection is checked: a self-connection is
+// possible within a tenth of a second after the local port range has changed, in a
+// sandbox that ignores IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces
+// the destination.
 //
 // On other systems, the result is a net.Dialer with the same settings, and nothing
 // else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.

@@ -43,7 +43,8 @@ func (s *socket) leavePortToConnect() (again bool, err error) {
 			return false, err
 		}
 	}
-	err = s.bindOther(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	anywhere := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	err = s.leaveOwnPort(anywhere, s.bind(anywhere))
 	if isBindAddrInUse(err) {
 		return false, os.NewSyscallError("connect", unix.EAGAIN) // what connect(2) says of it
 	}
@@ -59,21 +60,18 @@ func (s *socket) bindFrom() error {
 			break
 		}
 		if err := s.bind(s.from); !isBindAddrInUse(err) || i == len(s.ranges)-1 {
-			return err
+			return s.leaveOwnPort(s.from, err)
 		}
 	}
-	return s.bindOther(s.from)
+	return s.leaveOwnPort(s.from, s.bind(s.from))
 }
 
-// bindOther binds the socket to port 0 of local. If the kernel chooses the
-// destination's port, and the socket would meet itself there, it binds it anew,
-// while another socket has that port.
-func (s *socket) bindOther(local netip.AddrPort) error {
-	if err := s.bind(local); err != nil {
+// leaveOwnPort checks a socket that bind(2) has bound to port 0 of local, unless it
+// has failed with err. If the port is the destination's, and the socket would meet
+// itself there, leaveOwnPort binds it anew, while another socket has that port.
+func (s *socket) leaveOwnPort(local netip.AddrPort, err error) error {
+	if err != nil || s.checkBound() == nil {
 		return err
-	}
-	if s.checkBound() == nil {
-		return nil
 	}
 	fd, err := s.twin()
 	if err != nil {
@@ -87,7 +85,7 @@ func (s *socket) bindOther(local netip.AddrPort) error {
 	other := *s
 	other.fd = fd
 	_ = other.bind(netip.AddrPortFrom(local.Addr(), s.Port())) // if another process was faster, it has the port
-	switch err := s.bind(local); {
+	switch err = s.bind(local); {
 	case isBindAddrInUse(err):
 		return ErrSelfConnect // no other port is left
 	case err != nil:

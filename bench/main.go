@@ -30,7 +30,7 @@ func main() {
 	dialbench.Main()
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	rounds := flag.Int("rounds", 200, "`number` of batches, of 50 dials each, that each dialer gets of a scene; 20 at least")
+	rounds := flag.Int("rounds", 200, "`number` of batches, of 100 dials each, that each dialer gets of a scene; 20 at least")
 	directory := flag.String("out", "../docs", "`directory` of the pictures")
 	flag.Parse()
 	if flag.NArg() > 0 || *rounds < 20 {

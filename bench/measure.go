@@ -10,7 +10,7 @@ import (
 
 // dialsPerBatch keeps a batch short, so that the batches beside it saw the
 // machine in the same mood.
-const dialsPerBatch = 50
+const dialsPerBatch = 100
 
 // A scene is what was measured of one, by each of its rigs.
 type scene struct {
@@ -23,17 +23,19 @@ var titles = []struct {
 	scene dialbench.Scene
 	title string
 }{
-	{dialbench.Outside, "accepted, port outside of the local range"},
-	{dialbench.Inside, "accepted, port inside"},
-	{dialbench.Outside6, "accepted, outside, IPv6"},
-	{dialbench.Inside6, "accepted, inside, IPv6"},
-	{dialbench.Apart, "accepted by another process"},
+	{dialbench.Apart, "accepted, port outside of the local range"},
+	{dialbench.ApartIn, "accepted, port inside"},
 	{dialbench.Refused, "refused"},
-	{dialbench.Veth, "across a veth pair"},
-	{dialbench.VethApart, "across a veth pair, to another process"},
+	{dialbench.Outside, "accepted by the same process, outside"},
+	{dialbench.Inside, "accepted by the same process, inside"},
+	{dialbench.Outside6, "the same, outside, IPv6"},
+	{dialbench.Inside6, "the same, inside, IPv6"},
+	{dialbench.VethApart, "across a veth pair"},
+	{dialbench.Veth, "across a veth pair, to the same process"},
 	{dialbench.LocalAddr, "from LocalAddr 127.0.0.1:0"},
-	{dialbench.Hostname, "to localhost, by name"},
-	{dialbench.Goroutines2, "2 goroutines"},
+	{dialbench.Hostname, "a name with two addresses"},
+	{dialbench.HTTP, "http.Transport without keep-alives"},
+	{dialbench.UDP, "UDP"},
 	{dialbench.Goroutines8, "8 goroutines"},
 	{dialbench.Goroutines64, "64 goroutines"},
 	{dialbench.Exhausted, fmt.Sprintf("no port left of %d", dialbench.Ports)},
@@ -44,7 +46,7 @@ func measureScenes(rounds int, step func(string)) ([]scene, error) {
 	for _, t := range titles {
 		step(t.title)
 		dialers := []string{dialbench.Net, dialbench.Safedial}
-		if t.scene.LocalAddr == "" && t.scene.Name != dialbench.Hostname.Name {
+		if t.scene.LocalAddr == "" && !t.scene.TwoAddresses && !t.scene.HTTP && t.scene.Network == "" {
 			dialers = append(dialers, dialbench.Floor)
 		}
 		rigs, err := dialbench.NewRigs(t.scene, dialers...)

@@ -9,15 +9,17 @@ import (
 )
 
 func printScenes(scenes []scene) {
-	fmt.Println("| dial | net.Dialer | safedial | ratio (quartiles) | net.Dialer, safedial by the floor | allocations | bytes |")
-	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Println("| dial | net.Dialer | safedial | elapsed (quartiles) | processor time (quartiles) | of the whole machine | net.Dialer, safedial by the floor | allocations | bytes |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, s := range scenes {
 		floors := ""
 		if len(s.series) > floor {
 			floors = fmt.Sprintf("%.2f, %.2f", s.series[net].Ratio(s.series[floor]).Median, s.series[safedial].Ratio(s.series[floor]).Median)
 		}
-		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s |\n", s.title,
-			duration(s.series[net].Time().Median), duration(s.series[safedial].Time().Median), ratio(s.series[safedial].Ratio(s.series[net])), floors,
+		fmt.Printf("| %s | %s | %s | %s | %s | %.2f | %s | %s | %s |\n", s.title,
+			duration(s.series[net].Time().Median), duration(s.series[safedial].Time().Median),
+			ratio(s.series[safedial].Ratio(s.series[net])), ratio(s.series[safedial].CPURatio(s.series[net])),
+			s.series[safedial].Machine()/s.series[net].Machine(), floors,
 			pair("%.0f, %.0f", s.series, dialbench.Series.Mallocs), pair("%.0f, %.0f", s.series, dialbench.Series.Bytes))
 	}
 	fmt.Println()

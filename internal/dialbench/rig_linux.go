@@ -154,6 +154,17 @@ func (s Series) Mallocs() Spread { return s.of(func(b Batch) float64 { return b.
 // Bytes is the spread of the bytes allocated per dial.
 func (s Series) Bytes() Spread { return s.of(func(b Batch) float64 { return b.Bytes }) }
 
+// CPU is the spread of the processor time per dial of the dialing process.
+func (s Series) CPU() Spread { return s.of(func(b Batch) float64 { return b.CPU }) }
+
+// Machine is the mean processor time per dial of all processes.
+func (s Series) Machine() (mean float64) {
+	for _, b := range s {
+		mean += b.Machine / float64(len(s))
+	}
+	return mean
+}
+
 // Failed is how many binds found no port.
 func (s Series) Failed() (n int) {
 	for _, b := range s {
@@ -171,10 +182,17 @@ func (s Series) of(figure func(Batch) float64) Spread {
 }
 
 // Ratio is the spread of the times of s by those of the batches beside them.
-func (s Series) Ratio(to Series) Spread {
+func (s Series) Ratio(to Series) Spread { return s.ratio(to, Batch.Time) }
+
+// CPURatio is Ratio of the processor times.
+func (s Series) CPURatio(to Series) Spread {
+	return s.ratio(to, func(b Batch) float64 { return b.CPU })
+}
+
+func (s Series) ratio(to Series, figure func(Batch) float64) Spread {
 	values := make([]float64, len(s))
 	for i := range s {
-		values[i] = s[i].Time() / to[i].Time()
+		values[i] = figure(s[i]) / figure(to[i])
 	}
 	return Quartiles(values)
 }

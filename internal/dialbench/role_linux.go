@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ const roleEnv = "SAFEDIAL_BENCH_ROLE"
 const (
 	dialRole  = "dial"
 	serveRole = "serve"
+	httpRole  = "http"
 	holdRole  = "hold"
 )
 
@@ -30,13 +32,14 @@ const (
 // measures calls it first.
 func Main() {
 	var err error
-	switch os.Getenv(roleEnv) {
+	role := os.Getenv(roleEnv)
+	switch role {
 	case "":
 		return
 	case dialRole:
 		err = answer(os.Stdin, os.Stdout)
-	case serveRole:
-		err = serveInherited()
+	case serveRole, httpRole:
+		err = serveInherited(role)
 	case holdRole:
 		err = hold(os.Args[1])
 	}
@@ -101,7 +104,14 @@ func set(scene Scene) (*stage, error) {
 	if err := netns.SetLocalPorts(firstPort, lastPort); err != nil {
 		return nil, err
 	}
-	if scene.Want != unix.ECONNREFUSED {
+	hosts := "127.0.0.1 localhost\n"
+	if scene.TwoAddresses {
+		hosts = "::1 localhost\n" + hosts
+	}
+	if err := netns.Cover("/etc/hosts", hosts); err != nil {
+		return nil, err
+	}
+	if scene.Want != unix.ECONNREFUSED && scene.network() != "udp" {
 		if err := scene.serve(); err != nil {
 			return nil, err
 		}
@@ -114,12 +124,17 @@ func set(scene Scene) (*stage, error) {
 	return &stage{Scene: scene}, nil
 }
 
-// serve listens, and has what is accepted closed at once, so that descriptors
-// suffice for as many connections as there are ports.
+// serve listens. In this process, what is accepted is closed at once, so that
+// descriptors suffice for as many connections as there are ports. A process of its
+// own closes a connection when the client has.
 func (s Scene) serve() (err error) {
 	var l net.Listener
+	address := s.Address
+	if s.TwoAddresses {
+		address = ":9000"
+	}
 	listen := func() error {
-		l, err = net.Listen(s.network(), s.Address)
+		l, err = net.Listen(s.network(), address)
 		return err
 	}
 	if s.Away {
@@ -138,7 +153,11 @@ func (s Scene) serve() (err error) {
 	if err != nil {
 		return err
 	}
-	cmd := again(serveRole)
+	role := serveRole
+	if s.HTTP {
+		role = httpRole
+	}
+	cmd := again(role)
 	cmd.ExtraFiles = []*os.File{file}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -158,12 +177,25 @@ func hangUpOnAll(l net.Listener) {
 }
 
 // serveInherited serves the listener that the process has inherited.
-func serveInherited() error {
+func serveInherited(role string) error {
+	raiseDescriptorLimit()
 	l, err := net.FileListener(os.NewFile(3, "listener"))
-	if err == nil {
-		hangUpOnAll(l)
+	if err != nil {
+		return err
 	}
-	return err
+	if role == httpRole {
+		return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			_, _ = io.Copy(io.Discard, conn)
+			conn.Close()
+		}()
+	}
 }
 
 // again returns a command that runs this program in a role, and that ends with

@@ -24,6 +24,12 @@ type Scene struct {
 	LocalAddr  string // an IP and a port; "": none
 	Goroutines int    // that dial at once; 0 is 1
 
+	// HTTP is a request by http.Transport over a connection of its own.
+	HTTP bool
+
+	// TwoAddresses makes localhost ::1 and 127.0.0.1.
+	TwoAddresses bool
+
 	// Exhausted has other processes take every port to the server.
 	Exhausted bool
 }
@@ -51,13 +57,14 @@ var (
 	Refused   = Scene{Name: "refused", Address: "127.0.0.1:9000", Want: syscall.ECONNREFUSED}
 	Veth      = Scene{Name: "veth", Address: there + ":9000", Away: true}
 	VethApart = Scene{Name: "veth/apart", Address: there + ":9000", Away: true, Apart: true}
-	LocalAddr = Scene{Name: "LocalAddr", Address: "127.0.0.1:9000", LocalAddr: "127.0.0.1:0"}
-	Hostname  = Scene{Name: "hostname", Address: "localhost:9000"}
+	LocalAddr = Scene{Name: "LocalAddr", Address: "127.0.0.1:9000", LocalAddr: "127.0.0.1:0", Apart: true}
+	Hostname  = Scene{Name: "hostname", Address: "localhost:9000", Apart: true, TwoAddresses: true}
+	HTTP      = Scene{Name: "http", Address: "127.0.0.1:9000", Apart: true, HTTP: true}
+	UDP       = Scene{Name: "udp", Network: "udp", Address: "127.0.0.1:9000"}
 	Exhausted = Scene{Name: "exhausted", Address: "127.0.0.1:9000", Want: syscall.EADDRNOTAVAIL, Exhausted: true}
 
-	Goroutines2  = Scene{Name: "goroutines/2", Address: "127.0.0.1:9000", Goroutines: 2}
-	Goroutines8  = Scene{Name: "goroutines/8", Address: "127.0.0.1:9000", Goroutines: 8}
-	Goroutines64 = Scene{Name: "goroutines/64", Address: "127.0.0.1:9000", Goroutines: 64}
+	Goroutines8  = Scene{Name: "goroutines/8", Address: "127.0.0.1:9000", Apart: true, Goroutines: 8}
+	Goroutines64 = Scene{Name: "goroutines/64", Address: "127.0.0.1:9000", Apart: true, Goroutines: 64}
 )
 
 // The dialers.

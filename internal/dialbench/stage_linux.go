@@ -23,7 +23,11 @@ type Batch struct {
 	Each []float64
 
 	Mallocs, Bytes float64 // of memory, per dial
-	Failed         int     // binds that found no port
+
+	// CPU is the processor time of the dialing process per dial, user and system, in
+	// nanoseconds, and Machine that of all processes.
+	CPU, Machine float64
+	Failed       int // binds that found no port
 }
 
 // Time is the time of a dial: the median, which an interrupt does not move.
@@ -60,9 +64,15 @@ func (s *stage) by(dialer string) (dialFunc, error) {
 	switch dialer {
 	case Net:
 		d := net.Dialer{LocalAddr: local}
+		if s.HTTP {
+			return get(d.DialContext, address), nil
+		}
 		return func() (io.Closer, error) { return d.Dial(network, address) }, nil
 	case Safedial:
 		d := safedial.Dialer{LocalAddr: local}
+		if s.HTTP {
+			return get(d.DialContext, address), nil
+		}
 		return func() (io.Closer, error) { return d.Dial(network, address) }, nil
 	case Floor:
 		to, err := netip.ParseAddrPort(address)
@@ -200,12 +210,16 @@ func measure(n int, f func(each []float64) error) (Batch, error) {
 	each := make([]float64, n)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
+	cpu, machine := processTime(), machineTime()
 	err := f(each)
+	cpu, machine = processTime()-cpu, machineTime()-machine
 	runtime.ReadMemStats(&after)
 	return Batch{
 		Each:    each,
 		Mallocs: float64(after.Mallocs-before.Mallocs) / float64(n),
 		Bytes:   float64(after.TotalAlloc-before.TotalAlloc) / float64(n),
+		CPU:     cpu / float64(n),
+		Machine: machine / float64(n),
 	}, err
 }
 
