@@ -35,6 +35,22 @@ func serveUDP(t *testing.T, packets *net.UDPConn) {
 	}()
 }
 
+// answerTCP sends each client the address that it was accepted on.
+func answerTCP(t *testing.T, l net.Listener) {
+	t.Helper()
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(l.Addr().String()))
+			_ = conn.Close()
+		}
+	}()
+}
+
 // A neighbor is another machine at the end of a link of its own: another network
 // namespace, which a veth pair leads to.
 type neighbor struct{ here, there string }
@@ -54,6 +70,19 @@ func (n neighbor) linkUDP(t *testing.T, port uint16) netip.AddrPort {
 		return err
 	})
 	serveUDP(t, packets)
+	return address
+}
+
+// linkTCP makes the link, and has the neighbor answer connections to the port.
+func (n neighbor) linkTCP(t *testing.T, port uint16) netip.AddrPort {
+	t.Helper()
+	address := netip.AddrPortFrom(netip.MustParseAddr(n.there), port)
+	var l *net.TCPListener
+	n.link(t, func() (err error) {
+		l, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(address))
+		return err
+	})
+	answerTCP(t, l)
 	return address
 }
 
