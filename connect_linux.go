@@ -134,7 +134,7 @@ func (s *socket) check(fixed bool) (again bool, err error) {
 		return again, err
 	}
 	setLinger(uintptr(s.fd), lingerReset)
-	if again && err == ErrSelfConnect {
+	if again && errors.Is(err, ErrSelfConnect) {
 		err = errNotUndone
 	}
 	return false, err

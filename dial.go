@@ -2,6 +2,7 @@ package safedial
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -103,7 +104,7 @@ func (g *dialing) next(ctx context.Context, err error) (again bool, _ error) {
 	if isConnectAgain(err) && g.round%(len(g.AvoidPorts)+3) != 0 {
 		return ctx.Err() == nil, err
 	}
-	op := err.(*net.OpError)
+	op, _ := errors.AsType[*net.OpError](err)
 	dest := addrPort(op.Addr)
 	again, ended := g.retries.next(ctx, socketNetwork(g.network, dest), op.Addr.String(), dest, op.Err)
 	if ended != nil {

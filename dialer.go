@@ -22,6 +22,7 @@ package safedial
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -279,7 +280,7 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 	}
 	nd := d.settings()
 	conn, err := nd.DialIP(ctx, network, laddr, raddr)
-	if op, ok := err.(*net.OpError); ok && local == nil {
+	if op, ok := errors.AsType[*net.OpError](err); ok && local == nil {
 		// Go 1.26 binds the unspecified address; an IP socket shows that in its errors alone.
 		err = dialError(op.Net, nil, op.Addr, op.Err)
 	}

@@ -37,8 +37,8 @@ func isConnectAgain(err error) bool { return isSyscallError(err, "connect", errA
 // does not recognize EADDRNOTAVAIL. net would repeat the dial on two more
 // sockets, and so multiply the work of a host that is out of ports.
 func hideFromNet(err error) error {
-	call, ok := err.(*os.SyscallError)
-	if !ok || call.Err != errAddrNotAvailable {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	if !ok || !errors.Is(call.Err, errAddrNotAvailable) {
 		return err
 	}
 	return &os.SyscallError{Syscall: call.Syscall, Err: fmt.Errorf("%w", call.Err)}
@@ -46,20 +46,22 @@ func hideFromNet(err error) error {
 
 // isHidden reports whether unhide changes err.
 func isHidden(err error) bool {
-	call, ok := err.(*os.SyscallError)
-	return err == errNotUndone || ok && call.Err != errAddrNotAvailable && errors.Is(call.Err, errAddrNotAvailable)
+	call, ok := errors.AsType[*os.SyscallError](err)
+	hidden := ok && errors.Is(call.Err, errAddrNotAvailable) && errors.Unwrap(call.Err) != nil
+	return hidden || errors.Is(err, errNotUndone)
 }
 
 // unhide returns err, from a hook, as the dial's caller gets it. It does not change
 // err, because a trace may have it too.
 func unhide(err error) error {
+	call, ok := errors.AsType[*os.SyscallError](err)
 	switch {
 	case !isHidden(err):
 		return err
-	case err == errNotUndone:
-		return ErrSelfConnect
+	case ok && !errors.Is(err, errNotUndone):
+		return os.NewSyscallError(call.Syscall, errAddrNotAvailable)
 	}
-	return os.NewSyscallError(err.(*os.SyscallError).Syscall, errAddrNotAvailable)
+	return ErrSelfConnect
 }
 
 func errMismatchedLocalAddr(local net.Addr) error {

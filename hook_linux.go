@@ -5,6 +5,7 @@ package safedial
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -97,6 +98,5 @@ func (h *hook) callCaller(ctx context.Context, network, address string, c syscal
 // hook: connect(2) has found no port for a UDP socket, or the hook could not undo a
 // self-connection.
 func repeatsAround(network string, err error, _ bool) bool {
-	op, ok := err.(*net.OpError)
-	return ok && (op.Err == errNotUndone || isUDP(network) && isConnectAgain(err))
+	return errors.Is(err, errNotUndone) || isUDP(network) && isConnectAgain(err)
 }

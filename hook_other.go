@@ -13,6 +13,9 @@ import (
 // hookBinds reports whether the hook binds LocalAddr. Here net does.
 const hookBinds = false
 
+// lingerUnset is for a dial whose hook has not changed SO_LINGER.
+const lingerUnset = -2
+
 // A hook is what a dial brings to its sockets. net connects them, and may close one
 // that is connected to itself before anyone else sees it. Until the dial has
 // returned, they are therefore set to close with a reset, which leaves no TIME_WAIT.
@@ -36,7 +39,7 @@ func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore f
 		return func(net.Conn) {}, nil
 	}
 	h := &hook{caller: d.callersControl()}
-	h.linger.Store(lingerOff)
+	h.linger.Store(lingerUnset)
 	nd.Control, nd.ControlContext = nil, h.control
 	return h.restore, nil
 }
@@ -53,17 +56,18 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 		return err
 	}
 	return c.Control(func(fd uintptr) {
-		if h.caller != nil {
-			h.linger.Store(linger(fd))
-		}
-		setLinger(fd, lingerReset)
+		h.linger.Store(setLinger(fd, lingerReset))
 	})
 }
 
 // restore gives the connection the lingering that the caller's hook has set.
 func (h *hook) restore(conn net.Conn) {
+	was := h.linger.Load()
+	if was == lingerUnset {
+		return
+	}
 	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { setLinger(fd, h.linger.Load()) })
+		_ = raw.Control(func(fd uintptr) { setLinger(fd, was) })
 	}
 }
 

@@ -86,8 +86,8 @@ func TestLocalPortsImpossible(t *testing.T) {
 			ports PortRange
 			want  string
 		}{
-			{PortRange{50000, 50010}, "local ports 50000-50010: none in the local port range 40000-40099"},
-			{PortRange{1, 39999}, "local ports 1-39999: none in the local port range 40000-40099"},
+			{PortRange{50000, 50010}, "local ports 50000-50010: none in the local port range 40000-40099 (ip_local_port_range)"},
+			{PortRange{1, 39999}, "local ports 1-39999: none in the local port range 40000-40099 (ip_local_port_range)"},
 			{PortRange{40010, 40010}, "local ports 40010: no port other than [40010] in the range 40010"},
 			{PortRange{40020, 40011}, "local ports 40020-40011: the first is above the last"},
 			{PortRange{40020, 0}, "local ports 40020-0: the first is above the last"},

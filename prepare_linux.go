@@ -3,6 +3,7 @@
 package safedial
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 
@@ -32,7 +33,7 @@ func (s *socket) prepare() (again bool, err error) {
 	if err != nil {
 		s.clearOptions()
 	}
-	return isBindAddrInUse(err) || err == ErrSelfConnect, err
+	return isBindAddrInUse(err) || errors.Is(err, ErrSelfConnect) && !errors.Is(err, errNotUndone), err
 }
 
 // leavePortToConnect limits the ports that connect(2) chooses from. If that is not
@@ -48,7 +49,7 @@ func (s *socket) leavePortToConnect() (again bool, err error) {
 	if isBindAddrInUse(err) {
 		return false, os.NewSyscallError("connect", unix.EAGAIN) // what connect(2) says of it
 	}
-	return err == ErrSelfConnect, err
+	return errors.Is(err, ErrSelfConnect) && !errors.Is(err, errNotUndone), err
 }
 
 // bindFrom binds the socket to LocalAddr and a port of one of the ranges.

@@ -322,7 +322,7 @@ func TestNoTypesOfOurOwn(t *testing.T) {
 		check := func(err error) {
 			require.Error(t, err)
 			for ; err != nil; err = errors.Unwrap(err) {
-				if err != ErrSelfConnect {
+				if !errors.Is(err, ErrSelfConnect) {
 					kind := reflect.TypeOf(err)
 					if kind.Kind() == reflect.Pointer {
 						kind = kind.Elem()

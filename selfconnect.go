@@ -40,12 +40,12 @@ func (selfConnectError) Is(target error) bool {
 
 func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", connRefused[0]) }
 
-// IsSelfConnect reports whether conn is connected to itself, so that it would
-// read back what is written to it. It serves any connection, also one that
-// safedial did not dial: it looks through NetConn methods (as [crypto/tls.Conn]
-// has), asks the socket for both its ends where there is one, and compares the
-// connection's addresses where there is none. It is false for nil, for networks
-// other than TCP and UDP, and for a connection whose ends cannot be told.
+// IsSelfConnect reports whether conn is connected to itself, so that it would read
+// what is written to it. The connection need not have been dialed by safedial.
+// IsSelfConnect unwraps connections that have a NetConn method, such as
+// [crypto/tls.Conn]. It compares the addresses of the socket or, if there is no
+// socket, those that conn reports. It reports false for nil, for networks other than
+// TCP and UDP, and if the addresses are unknown.
 //
 // It may be called concurrently with the connection's methods.
 func IsSelfConnect(conn net.Conn) bool {

@@ -175,7 +175,7 @@ func (s *socket) errNoLocalPort(allowed PortRange, system *portState) error {
 	case allowed.Len() == 0:
 		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, s.callersRange)
 	case inRange.Len() == 0:
-		return fmt.Errorf("%s: none in the local port range %s", limits, system.local)
+		return fmt.Errorf("%s: none in the local port range %s (ip_local_port_range)", limits, system.local)
 	case system.usable(inRange) == 0:
 		return fmt.Errorf("%s: all reserved by ip_local_reserved_ports", limits)
 	}

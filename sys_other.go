@@ -13,6 +13,5 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// linger and setLinger do nothing: these systems have no SO_LINGER.
-func linger(uintptr) int64     { return lingerOff }
-func setLinger(uintptr, int64) {}
+// setLinger does nothing: these systems have no SO_LINGER.
+func setLinger(uintptr, int64) (was int64) { return lingerOff }

@@ -43,20 +43,17 @@ func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// linger returns what SO_LINGER is set to, in seconds; lingerOff is off.
-func linger(fd uintptr) int64 {
-	l, err := unix.GetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER)
-	if err != nil || l.Onoff == 0 {
-		return lingerOff
+// setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
+// it fails, the socket closes as usual.
+func setLinger(fd uintptr, seconds int64) (was int64) {
+	was = lingerOff
+	if l, err := unix.GetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER); err == nil && l.Onoff != 0 {
+		was = int64(l.Linger)
 	}
-	return int64(l.Linger)
-}
-
-// setLinger sets SO_LINGER. If it fails, the socket closes as usual.
-func setLinger(fd uintptr, seconds int64) {
 	l := unix.Linger{}
-	if seconds >= 0 {
+	if seconds != lingerOff {
 		l.Onoff, l.Linger = 1, int32(seconds)
 	}
 	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &l)
+	return was
 }

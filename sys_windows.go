@@ -24,23 +24,21 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// linger returns what SO_LINGER is set to, in seconds; lingerOff is off. Winsock's
-// struct linger differs from package syscall's.
-func linger(fd uintptr) int64 {
-	var l struct{ onoff, seconds uint16 }
-	size := int32(unsafe.Sizeof(l))
-	err := windows.Getsockopt(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, (*byte)(unsafe.Pointer(&l)), &size)
-	if err != nil || l.onoff == 0 {
-		return lingerOff
+// setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
+// it fails, the socket closes as usual. Winsock's struct linger differs from package
+// syscall's.
+func setLinger(fd uintptr, seconds int64) (was int64) {
+	var old struct{ onoff, seconds uint16 }
+	size := int32(unsafe.Sizeof(old))
+	was = lingerOff
+	err := windows.Getsockopt(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, (*byte)(unsafe.Pointer(&old)), &size)
+	if err == nil && old.onoff != 0 {
+		was = int64(old.seconds)
 	}
-	return int64(l.seconds)
-}
-
-// setLinger sets SO_LINGER. If it fails, the socket closes as usual.
-func setLinger(fd uintptr, seconds int64) {
 	l := syscall.Linger{}
-	if seconds >= 0 {
+	if seconds != lingerOff {
 		l.Onoff, l.Linger = 1, int32(seconds)
 	}
 	_ = syscall.SetsockoptLinger(syscall.Handle(fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &l)
+	return was
 }

@@ -3,6 +3,7 @@ package safedial
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -87,13 +88,13 @@ func (t *target) remoteAddr(addr net.Addr) net.Addr {
 // asNet returns the error of a dial as net.Dialer returns it, if it binds local
 // itself.
 func (t *target) asNet(err error) error {
-	op, ok := err.(*net.OpError)
+	op, ok := errors.AsType[*net.OpError](err)
 	changed := t.forNet != t.network || t.remote != nil
 	if !ok || !changed && t.local == nil && !isHidden(op.Err) {
 		return err
 	}
 	source, addr, cause := op.Source, op.Addr, unhide(op.Err)
-	switch unsuitable, ok := cause.(*net.AddrError); {
+	switch unsuitable, ok := errors.AsType[*net.AddrError](cause); {
 	case addr != nil && changed:
 		source, addr = cmp.Or(source, t.local), t.remoteAddr(addr)
 	case addr != nil:
