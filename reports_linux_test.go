@@ -299,7 +299,7 @@ func TestLocalPortsSayWhy(t *testing.T) {
 			"local ports 50000-50099: all reserved by ip_local_reserved_ports":                                                   {LocalPorts: PortRange{50000, 50099}},
 			"local ports 40000-40010: none in the range 41000-41010 that the caller's hook has set":                              {LocalPorts: PortRange{40000, 40010}, Control: limit(41000, 41010)},
 			"avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001":                          {AvoidPorts: []uint16{40001, 40000}, Control: limit(40000, 40001)},
-			"local ports 40000-40001, avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001": {LocalPorts: PortRange{40000, 40001}, AvoidPorts: []uint16{40000, 40001}},
+			"local ports 40000-40001: no port other than [9000 40000 40001] in the range 40000-40001": {LocalPorts: PortRange{40000, 40001}, AvoidPorts: []uint16{40000, 40001}},
 		} {
 			d.MaxRetries = 1000
 			d.OnRetry = func(_ context.Context, r Retry) { t.Errorf("retried: %v", r.Err) }
@@ -459,7 +459,7 @@ func TestDialedAddressOfError(t *testing.T) {
 	elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
 	for _, c := range []struct{ network, address, want string }{
 		{"tcp", "192.0.2.1:80", "192.0.2.1:80"},
-		{"tcp", ":80", ":80"},
+		{"tcp", ":80", "127.0.0.1:7"},
 		{"tcp", "[::]:80", "[::]:80"},
 		{"tcp6", "[fe80::1%lo]:80", "[fe80::1%lo]:80"},
 		{"udp", "10.96.0.1:53", "10.96.0.1:53"},
