@@ -1,0 +1,5 @@
+//go:build linux && !safedial_portable
+
+package proof
+
+const portable = false

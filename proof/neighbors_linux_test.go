@@ -1,0 +1,173 @@
+package proof
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/safedial/safedial"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+// oddPorts returns how many of n connections to address come from a port of the
+// parity that the kernel leaves to servers, and closes them.
+func oddPorts(t *testing.T, dial func(network, address string) (net.Conn, error), address string, n int) (odd int) {
+	t.Helper()
+	for range n {
+		conn, err := dial("tcp", address)
+		require.NoError(t, err)
+		defer nstest.Reset(conn)
+		if nstest.AddrPort(conn.LocalAddr()).Port()%2 == 1 {
+			odd++
+		}
+	}
+	return odd
+}
+
+// TestCrowdedDestination dials a destination until the ports of the first parity are
+// used up. From then on its dials get ports of both, and dials to another destination
+// as many of the other parity as with net.Dialer.
+func TestCrowdedDestination(t *testing.T) {
+	for _, proc := range []string{"", "WithoutProc"} {
+		t.Run(proc, func(t *testing.T) {
+			nstest.Run(t, func(t *testing.T) {
+				requirePortRange(t)
+				nstest.SetLocalPorts(t, 40000, 40199)
+				crowdedAddress, quiet := nstest.LongBacklog(t, "127.0.0.1:9000", 500)(), nstest.LongBacklog(t, "127.0.0.1:9001", 500)()
+				if proc != "" {
+					require.NoError(t, unix.Mount("none", "/proc/sys", "tmpfs", 0, ""))
+					nstest.AwaitPortsRead()
+					_, err := safedial.LocalPortRange()
+					require.ErrorIs(t, err, os.ErrNotExist)
+				}
+				var d safedial.Dialer
+				var conns []net.Conn
+				for range 120 {
+					conn, err := d.Dial("tcp", crowdedAddress)
+					require.NoError(t, err)
+					conns = append(conns, conn)
+				}
+				withNet := oddPorts(t, net.Dial, quiet, 40)
+				assert.LessOrEqual(t, oddPorts(t, d.Dial, quiet, 40), withNet, "beside a crowded destination")
+				assert.LessOrEqual(t, oddPorts(t, d.NetDialer().Dial, quiet, 40), withNet, "beside a crowded destination")
+				for _, conn := range conns {
+					nstest.Reset(conn)
+				}
+				if proc == "" {
+					assert.Positive(t, oddPorts(t, d.Dial, crowdedAddress, 40), "the crowded destination has the option for a while")
+				}
+			})
+		})
+	}
+}
+
+// TestOptionOnlyWhereNeeded asks connections whether the kernel was told which ports
+// to choose from.
+func TestOptionOnlyWhereNeeded(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		requirePortRange(t)
+		nstest.SetLocalPorts(t, 40000, 40099)
+		nstest.Serve(t, "tcp", "127.0.0.1:9000")
+		nstest.Serve(t, "tcp", "127.0.0.1:40010")
+		nstest.Serve(t, "tcp", "127.0.0.1:40011")
+		for name, c := range map[string]struct {
+			d    safedial.Dialer
+			port int
+			want bool
+		}{
+			"outside of the range":        {safedial.Dialer{}, 9000, false},
+			"inside":                      {safedial.Dialer{}, 40010, true},
+			"inside, of the other parity": {safedial.Dialer{}, 40011, true},
+			"LocalPorts":                  {safedial.Dialer{LocalPorts: ports(40050, 40060)}, 9000, true},
+			"AvoidPorts":                  {safedial.Dialer{AvoidPorts: []uint16{40050}}, 9000, true},
+			"LocalAddr IP:0":              {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, 9000, false},
+			"LocalAddr IP:0, inside":      {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, 40010, true},
+		} {
+			for kind, dial := range dialsOf(&c.d) {
+				conn, err := dial("tcp", fmt.Sprintf("127.0.0.1:%d", c.port))
+				require.NoError(t, err, name)
+				require.NoError(t, nstest.OnSocket(nstest.RawConn(t, conn), func(fd int) error {
+					value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
+					assert.Equal(t, c.want, value != 0, "%s, %s: %#x", name, kind, value)
+					return err
+				}))
+				nstest.Reset(conn)
+			}
+		}
+	})
+}
+
+// TestServersStartUnderFire starts a server 2,000 times in ranges of several sizes,
+// while clients dial its port.
+func TestServersStartUnderFire(t *testing.T) {
+	t.Parallel()
+	nstest.Run(t, func(t *testing.T) {
+		requirePortRange(t)
+		const starts = 2000
+		for _, width := range []uint16{4, 5, 20, 100} {
+			for _, first := range []uint16{40000, 40001} {
+				nstest.SetLocalPorts(t, first, first+width-1)
+				failed, self := startUnderFire(t, "127.0.0.1:40002", starts/8)
+				assert.Zero(t, failed, "%d ports from %d", width, first)
+				assert.Zero(t, self, "%d ports from %d", width, first)
+			}
+		}
+	})
+}
+
+// startUnderFire returns how many of n starts fail while four clients dial, before and
+// after each, and how many clients meet themselves.
+func startUnderFire(t *testing.T, address string, n int) (failed int, self int64) {
+	t.Helper()
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	var dials, met atomic.Int64
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				dials.Add(1)
+				if conn, err := safedial.Dial("tcp", address); err == nil {
+					if safedial.IsSelfConnect(conn) {
+						met.Add(1)
+					}
+					nstest.Reset(conn)
+				}
+			}
+		})
+	}
+	underFire := func() {
+		for enough := dials.Load() + 8; dials.Load() < enough; {
+			runtime.Gosched()
+		}
+	}
+	start := time.Now()
+	for range n {
+		l, err := net.Listen("tcp", address)
+		underFire()
+		if err != nil {
+			failed++
+			continue
+		}
+		l.Close()
+		underFire()
+	}
+	t.Logf("%d starts and %d dials in %s", n, dials.Load(), time.Since(start).Round(time.Millisecond))
+	close(stop)
+	group.Wait()
+	return failed, met.Load()
+}
