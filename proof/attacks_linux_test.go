@@ -32,7 +32,7 @@ func TestZonesNeverSelfConnect(t *testing.T) {
 				for name, dial := range dialsOf(new(safedial.Dialer)) {
 					conn, err := dial(network, net.JoinHostPort(host, "40000"))
 					require.Nil(t, conn, "%s %s %s", name, network, host)
-					assert.ErrorIs(t, err, safedial.ErrSelfConnect, "%s %s %s", name, network, host)
+					assertRefused(t, err, network, "%s %s %s", name, network, host)
 					nstest.RequireFree(t, onlyPort, "%s %s %s", name, network, host)
 				}
 			}
@@ -41,7 +41,7 @@ func TestZonesNeverSelfConnect(t *testing.T) {
 		_, err := new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote)
 		assert.ErrorIs(t, err, safedial.ErrSelfConnect)
 		_, err = new(safedial.Dialer).DialUDP(t.Context(), "udp", netip.AddrPort{}, remote)
-		assert.ErrorIs(t, err, safedial.ErrSelfConnect)
+		assertRefused(t, err, "udp")
 		nstest.RequireFree(t, onlyPort)
 	})
 }
@@ -127,8 +127,8 @@ func TestContextEndsDuringRetries(t *testing.T) {
 				OnRetry: func(_ context.Context, r safedial.Retry) { t.Errorf("%s: retried after the end: %v", name, r) },
 			}
 			_, err := d.DialContext(ctx, "tcp", "localhost:40000")
-			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL, name)
-			assert.Equal(t, 1, calls, name)
+			assert.True(t, noPort(err), "%s: %v", name, err)
+			assert.LessOrEqual(t, calls, socketsPerDial, name)
 		}
 		for name, d := range map[string]safedial.Dialer{"tcp": {}, "udp": {}} {
 			d.MaxRetries, d.Timeout = 1000, 50*time.Millisecond

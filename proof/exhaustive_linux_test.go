@@ -184,6 +184,7 @@ func oracle(s portState, w dialVariant) answer {
 		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
 		self := s.how != toElsewhere || w.udp || !bindPicks || portable
 		odd := !w.udp && s.system.Len() > 1 && s.system.Len()%2 == 1 // connect(2) has no range here
+		odd = odd || portable && w.udp                               // while the socket that met itself is kept
 		return answer{refused: true, self: self, noPort: odd, explaining: "only the destination's own port is free"}
 	}
 	return answer{noPort: true, explaining: "no port is free"}

@@ -316,7 +316,7 @@ func TestFailingSystemCalls(t *testing.T) {
 					for _, local := range []*net.TCPAddr{nil, {IP: net.IPv4(127, 0, 0, 1)}, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))} {
 						// net itself waits for ever where getpeername(2) fails.
 						d := safedial.Dialer{LocalAddr: local, Timeout: 50 * time.Millisecond}
-						for _, dial := range []func(string, string) (net.Conn, error){d.Dial, d.NetDialer().Dial} {
+						for _, dial := range dialsOf(&d) {
 							conn, err := dial("tcp", address)
 							if conn == nil {
 								var op *net.OpError

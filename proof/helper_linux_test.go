@@ -5,9 +5,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/safedial/safedial"
@@ -26,13 +28,20 @@ func dialsOf(d *safedial.Dialer) map[string]func(network, address string) (net.C
 	return dials
 }
 
+// skipPortable skips the test where the library is that of other systems, for which
+// something else is promised.
+func skipPortable(t *testing.T, promise string) {
+	t.Helper()
+	if portable {
+		t.Skip("elsewhere than on Linux " + promise)
+	}
+}
+
 // requirePortRange skips the test if the kernel, or the library, has no
 // IP_LOCAL_PORT_RANGE.
 func requirePortRange(t *testing.T) {
 	t.Helper()
-	if portable {
-		t.Skip("the library does not use IP_LOCAL_PORT_RANGE")
-	}
+	skipPortable(t, "the library does not use IP_LOCAL_PORT_RANGE")
 	nstest.RequirePortRange(t)
 }
 
@@ -40,9 +49,7 @@ func requirePortRange(t *testing.T) {
 // the library does not use them.
 func withoutOptions(t *testing.T, options ...uint32) {
 	t.Helper()
-	if portable {
-		t.Skip("the library uses neither IP_LOCAL_PORT_RANGE nor IP_BIND_ADDRESS_NO_PORT")
-	}
+	skipPortable(t, "the library uses no options of IPPROTO_IP")
 	nstest.WithoutOptions(t, options...)
 }
 
@@ -95,6 +102,17 @@ func takeAllUDPPorts(t *testing.T, r safedial.PortRange) (taken []net.PacketConn
 		taken = append(taken, packets)
 	}
 	return taken
+}
+
+// assertRefused asserts that err is a self-connection. Elsewhere than on Linux UDP may
+// have found no port instead, while the socket that met itself was kept.
+func assertRefused(t *testing.T, err error, network string, msg ...any) {
+	t.Helper()
+	if portable && strings.HasPrefix(network, "udp") && noPort(err) {
+		return
+	}
+	assert.ErrorIs(t, err, safedial.ErrSelfConnect, msg...)
+	assert.ErrorIs(t, err, syscall.ECONNREFUSED, msg...)
 }
 
 // noPort reports whether err is that no local port was found: connect(2)'s

@@ -2,4 +2,7 @@
 
 package proof
 
-const portable = false
+const (
+	portable       = false
+	socketsPerDial = 1
+)

@@ -4,11 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/safedial/safedial"
 
@@ -105,69 +101,4 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestServersStartUnderFire starts a server 2,000 times in ranges of several sizes,
-// while clients dial its port.
-func TestServersStartUnderFire(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		requirePortRange(t)
-		const starts = 2000
-		for _, width := range []uint16{4, 5, 20, 100} {
-			for _, first := range []uint16{40000, 40001} {
-				nstest.SetLocalPorts(t, first, first+width-1)
-				failed, self := startUnderFire(t, "127.0.0.1:40002", starts/8)
-				assert.Zero(t, failed, "%d ports from %d", width, first)
-				assert.Zero(t, self, "%d ports from %d", width, first)
-			}
-		}
-	})
-}
-
-// startUnderFire returns how many of n starts fail while four clients dial, before and
-// after each, and how many clients meet themselves.
-func startUnderFire(t *testing.T, address string, n int) (failed int, self int64) {
-	t.Helper()
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	var dials, met atomic.Int64
-	for range 4 {
-		group.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				dials.Add(1)
-				if conn, err := safedial.Dial("tcp", address); err == nil {
-					if safedial.IsSelfConnect(conn) {
-						met.Add(1)
-					}
-					nstest.Reset(conn)
-				}
-			}
-		})
-	}
-	underFire := func() {
-		for enough := dials.Load() + 8; dials.Load() < enough; {
-			runtime.Gosched()
-		}
-	}
-	start := time.Now()
-	for range n {
-		l, err := net.Listen("tcp", address)
-		underFire()
-		if err != nil {
-			failed++
-			continue
-		}
-		l.Close()
-		underFire()
-	}
-	t.Logf("%d starts and %d dials in %s", n, dials.Load(), time.Since(start).Round(time.Millisecond))
-	close(stop)
-	group.Wait()
-	return failed, met.Load()
 }

@@ -33,6 +33,9 @@ func parityCases(dir string) []parityCase {
 			parityCase{name: "live " + c.Host, network: c.Network, address: live(c.Host)},
 			parityCase{name: "dead " + c.Host, network: c.Network, address: dead(c.Host)})
 	}
+	if portable {
+		return rows // a retry shows more of net's sockets
+	}
 	return append(rows, parityCase{name: "no port left", address: live("127.0.0.1"),
 		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) }})
 }

@@ -7,3 +7,6 @@ package proof
 // to three sockets of its own, a retry is a dial of all addresses, and NetDialer
 // returns net's dialer, which nothing checks.
 const portable = true
+
+// socketsPerDial is how many sockets a TCP dial uses before it is a retry.
+const socketsPerDial = 3

@@ -28,6 +28,7 @@ import (
 // TestPoolOfPorts has a hook bind the next port of a pool: like net, safedial calls
 // it again if the port is taken for this destination.
 func TestPoolOfPorts(t *testing.T) {
+	skipPortable(t, "a retry follows net's own")
 	nstest.Run(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
 		for _, busy := range []int{0, 1, 2, 3} {
@@ -75,6 +76,7 @@ func TestPoolOfPorts(t *testing.T) {
 
 // TestNetDialerRetries: MaxRetries and OnRetry hold for its TCP dials too.
 func TestNetDialerRetries(t *testing.T) {
+	skipPortable(t, "a NetDialer does not retry")
 	nstest.Run(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, onlyPort, onlyPort)
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
@@ -206,6 +208,9 @@ func TestUDPWaitsForAPort(t *testing.T) {
 			"NetDialer from IP:0": {from, func(d *safedial.Dialer) (net.Conn, error) { return d.NetDialer().Dial("udp", "127.0.0.1:9000") }, os.NewSyscallError("bind", syscall.EADDRINUSE)},
 			"Dialer, inside":      {nil, func(d *safedial.Dialer) (net.Conn, error) { return d.Dial("udp", "127.0.0.1:40001") }, os.NewSyscallError("connect", syscall.EAGAIN)},
 		} {
+			if portable && strings.HasPrefix(name, "NetDialer") {
+				continue // it does not retry
+			}
 			t.Run(name, func(t *testing.T) {
 				taken := takeAllUDPPorts(t, ports(40000, 40003))
 				retries := 0
@@ -335,6 +340,7 @@ func TestNoTypesOfOurOwn(t *testing.T) {
 // TestLosingLegIsClosed: of two addresses that both accept, the one that loses is
 // closed as by net, and not reset.
 func TestLosingLegIsClosed(t *testing.T) {
+	skipPortable(t, "a connection that nothing has checked is reset")
 	nstest.Run(t, func(t *testing.T) {
 		resolver := nstest.Zone{"both.test": {netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}}.Resolver(t)
 		l, err := net.Listen("tcp", ":40000")
