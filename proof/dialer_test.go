@@ -94,7 +94,8 @@ func TestDialTCPBadInput(t *testing.T) {
 func TestInvalidAddresses(t *testing.T) {
 	local := []netip.AddrPort{{}, netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")}
 	remote := []netip.AddrPort{
-		{}, netip.AddrPortFrom(netip.Addr{}, 9),
+		{},
+		netip.AddrPortFrom(netip.Addr{}, 9),
 		netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("0.0.0.0:9"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:9"),
 		netip.MustParseAddrPort("[::1]:9"), netip.MustParseAddrPort("[::]:9"),
 	}

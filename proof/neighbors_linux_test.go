@@ -102,3 +102,51 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 		}
 	})
 }
+
+// TestNeighborsKeepTheirPorts has programs choose a free port, by listening on port 0
+// and closing, and start a server there while 2,000 connections are dialed to a port
+// outside of the local port range.
+func TestNeighborsKeepTheirPorts(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		const servers, connections, rounds = 300, 2000, 3
+		nstest.RaiseDescriptorLimit(t, 2*connections+servers+500)
+		listen := nstest.LongBacklog(t, "127.0.0.1:9000", connections)
+		for name, dial := range map[string]func(network, address string) (net.Conn, error){
+			"net.Dialer": net.Dial, "Dialer": safedial.Dial, "NetDialer": new(safedial.Dialer).NetDialer().Dial,
+		} {
+			failed := 0
+			for range rounds {
+				failed += neighbors(t, dial, listen, servers, connections)
+			}
+			t.Logf("beside %s %d of %d servers cannot start", name, failed, rounds*servers)
+			assert.Zero(t, failed, name)
+		}
+	})
+}
+
+// neighbors returns how many servers cannot start.
+func neighbors(t *testing.T, dial func(network, address string) (net.Conn, error), listen func() string, servers, connections int) (failed int) {
+	t.Helper()
+	chosen := map[string]bool{}
+	for len(chosen) < servers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		chosen[l.Addr().String()] = true
+		l.Close()
+	}
+	address := listen()
+	for range connections {
+		conn, err := dial("tcp", address)
+		require.NoError(t, err)
+		defer nstest.Reset(conn)
+	}
+	for address := range chosen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			failed++
+			continue
+		}
+		defer l.Close()
+	}
+	return failed
+}

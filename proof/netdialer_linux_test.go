@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"syscall"
@@ -100,5 +101,26 @@ func TestIsSelfConnectOfTLS(t *testing.T) {
 		defer nstest.Reset(conn)
 		assert.True(t, safedial.IsSelfConnect(conn))
 		assert.True(t, safedial.IsSelfConnect(tls.Client(conn, new(tls.Config))))
+	})
+}
+
+// TestNetDialerRetries: MaxRetries and OnRetry hold for its TCP dials too.
+func TestNetDialerRetries(t *testing.T) {
+	skipPortable(t, "a NetDialer does not retry")
+	nstest.Run(t, func(t *testing.T) {
+		nstest.SetLocalPorts(t, onlyPort, onlyPort)
+		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
+			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
+				retries := 0
+				d := safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(_ context.Context, r safedial.Retry) {
+					retries++
+					assert.Equal(t, safedial.Retry{Network: "tcp4", Address: "127.0.0.1:40000", Attempt: retries, Err: safedial.ErrSelfConnect}, r)
+				}}
+				_, err := d.NetDialer().Dial("tcp", "127.0.0.1:40000")
+				assert.ErrorIs(t, err, safedial.ErrSelfConnect)
+				assert.Equal(t, want, retries, "MaxRetries %d from %v", maxRetries, local)
+				nstest.RequireFree(t, onlyPort)
+			}
+		}
 	})
 }

@@ -36,8 +36,10 @@ func parityCases(dir string) []parityCase {
 	if portable {
 		return rows // a retry shows more of net's sockets
 	}
-	return append(rows, parityCase{name: "no port left", address: live("127.0.0.1"),
-		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) }})
+	return append(rows, parityCase{
+		name: "no port left", address: live("127.0.0.1"),
+		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) },
+	})
 }
 
 func live(host string) string { return net.JoinHostPort(host, livePort) }
@@ -104,10 +106,13 @@ func controlRows() []parityCase {
 	return []parityCase{
 		{name: "Control refuses", address: live("127.0.0.1"), dialer: net.Dialer{Control: refuse}},
 		{name: "Control refuses each address", address: live("localhost"), dialer: net.Dialer{Control: refuse}},
-		{name: "ControlContext before Control", address: live("127.0.0.1"), dialer: net.Dialer{Control: refuse,
-			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return nil }}},
+		{name: "ControlContext before Control", address: live("127.0.0.1"), dialer: net.Dialer{
+			Control:        refuse,
+			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return nil },
+		}},
 		{name: "ControlContext refuses", address: live("127.0.0.1"), dialer: net.Dialer{
-			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return failing }}},
+			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return failing },
+		}},
 		{name: "Control binds", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
 		{name: "Control binds, refused", address: dead("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
 		{name: "Control binds a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("192.0.2.1")}},
@@ -119,13 +124,16 @@ func controlRows() []parityCase {
 						unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5}),
 						unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 				})
-			}}},
-		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0),
+			},
+		}},
+		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{
+			LocalAddr: tcp("127.0.0.1", 0),
 			Control: func(_, _ string, c syscall.RawConn) error {
 				return nstest.OnSocket(c, func(fd int) error {
 					return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5})
 				})
-			}}},
+			},
+		}},
 		{name: "Control connects", address: live("127.0.0.1"), dialer: net.Dialer{
 			Control: func(_, _ string, c syscall.RawConn) error {
 				return nstest.OnSocket(c, func(fd int) error {
@@ -134,7 +142,8 @@ func controlRows() []parityCase {
 					}
 					return nil
 				})
-			}}},
+			},
+		}},
 	}
 }
 

@@ -74,60 +74,6 @@ func TestPoolOfPorts(t *testing.T) {
 	})
 }
 
-// TestNetDialerRetries: MaxRetries and OnRetry hold for its TCP dials too.
-func TestNetDialerRetries(t *testing.T) {
-	skipPortable(t, "a NetDialer does not retry")
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
-		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
-			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-				retries := 0
-				d := safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(_ context.Context, r safedial.Retry) {
-					retries++
-					assert.Equal(t, safedial.Retry{Network: "tcp4", Address: "127.0.0.1:40000", Attempt: retries, Err: safedial.ErrSelfConnect}, r)
-				}}
-				_, err := d.NetDialer().Dial("tcp", "127.0.0.1:40000")
-				assert.ErrorIs(t, err, safedial.ErrSelfConnect)
-				assert.Equal(t, want, retries, "MaxRetries %d from %v", maxRetries, local)
-				nstest.RequireFree(t, onlyPort)
-			}
-		}
-	})
-}
-
-// TestUDPInCrowdedRange dials while one port is left beside the destination's.
-func TestUDPInCrowdedRange(t *testing.T) {
-	for name, options := range map[string][]uint32{"": nil, "WithoutPortRange": {unix.IP_LOCAL_PORT_RANGE}} {
-		t.Run(name, func(t *testing.T) {
-			nstest.Run(t, func(t *testing.T) {
-				if options != nil {
-					withoutOptions(t, options...)
-				}
-				nstest.SetLocalPorts(t, 40000, 40019)
-				takeAllUDPPorts(t, ports(40001, 40009))
-				takeAllUDPPorts(t, ports(40011, 40019))
-				for _, local := range []net.Addr{nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UDPAddr{}} {
-					for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local}) {
-						failed := 0
-						for range 200 {
-							conn, err := dial("udp", "127.0.0.1:40010")
-							if err != nil {
-								failed++
-								continue
-							}
-							assert.False(t, safedial.IsSelfConnect(conn), kind)
-							conn.Close()
-						}
-						if kind == "Dialer" || local != nil || options != nil {
-							assert.Zero(t, failed, "%s from %v", kind, local)
-						}
-					}
-				}
-			})
-		})
-	}
-}
-
 // TestCancelMayChange: the channel is read when a dial begins, and not again.
 func TestCancelMayChange(t *testing.T) {
 	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
@@ -143,160 +89,6 @@ func TestCancelMayChange(t *testing.T) {
 	d.Cancel = closed
 	_, err := d.Dial("tcp", l.Addr().String())
 	assert.ErrorIs(t, err, context.Canceled, "it is looked at first")
-}
-
-// TestNeighborsKeepTheirPorts has programs choose a free port, by listening on port 0
-// and closing, and start a server there while 2,000 connections are dialed to a port
-// outside of the local port range.
-func TestNeighborsKeepTheirPorts(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		const servers, connections, rounds = 300, 2000, 3
-		nstest.RaiseDescriptorLimit(t, 2*connections+servers+500)
-		listen := nstest.LongBacklog(t, "127.0.0.1:9000", connections)
-		for name, dial := range map[string]func(network, address string) (net.Conn, error){
-			"net.Dialer": net.Dial, "Dialer": safedial.Dial, "NetDialer": new(safedial.Dialer).NetDialer().Dial,
-		} {
-			failed := 0
-			for range rounds {
-				failed += neighbors(t, dial, listen, servers, connections)
-			}
-			t.Logf("beside %s %d of %d servers cannot start", name, failed, rounds*servers)
-			assert.Zero(t, failed, name)
-		}
-	})
-}
-
-// neighbors returns how many servers cannot start.
-func neighbors(t *testing.T, dial func(network, address string) (net.Conn, error), listen func() string, servers, connections int) (failed int) {
-	t.Helper()
-	chosen := map[string]bool{}
-	for len(chosen) < servers {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		chosen[l.Addr().String()] = true
-		l.Close()
-	}
-	address := listen()
-	for range connections {
-		conn, err := dial("tcp", address)
-		require.NoError(t, err)
-		defer nstest.Reset(conn)
-	}
-	for address := range chosen {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			failed++
-			continue
-		}
-		defer l.Close()
-	}
-	return failed
-}
-
-// TestUDPWaitsForAPort has every port taken, and one freed 50 ms later.
-func TestUDPWaitsForAPort(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, 40000, 40003)
-		from := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
-		for name, c := range map[string]struct {
-			local net.Addr
-			dial  func(d *safedial.Dialer) (net.Conn, error)
-			errno error
-		}{
-			"Dialer":              {nil, func(d *safedial.Dialer) (net.Conn, error) { return d.Dial("udp", "127.0.0.1:9000") }, os.NewSyscallError("connect", syscall.EAGAIN)},
-			"Dialer from IP:0":    {from, func(d *safedial.Dialer) (net.Conn, error) { return d.Dial("udp", "127.0.0.1:9000") }, os.NewSyscallError("bind", syscall.EADDRINUSE)},
-			"NetDialer from IP:0": {from, func(d *safedial.Dialer) (net.Conn, error) { return d.NetDialer().Dial("udp", "127.0.0.1:9000") }, os.NewSyscallError("bind", syscall.EADDRINUSE)},
-			"Dialer, inside":      {nil, func(d *safedial.Dialer) (net.Conn, error) { return d.Dial("udp", "127.0.0.1:40001") }, os.NewSyscallError("connect", syscall.EAGAIN)},
-		} {
-			if portable && strings.HasPrefix(name, "NetDialer") {
-				continue // it does not retry
-			}
-			t.Run(name, func(t *testing.T) {
-				taken := takeAllUDPPorts(t, ports(40000, 40003))
-				retries := 0
-				d := safedial.Dialer{LocalAddr: c.local, MaxRetries: -1}
-				_, err := c.dial(&d)
-				assert.Equal(t, c.errno, nstest.OpError(t, err).Err)
-
-				d.MaxRetries = 20
-				d.OnRetry = func(_ context.Context, r safedial.Retry) {
-					retries++
-					assert.Equal(t, retries, r.Attempt)
-					assert.Equal(t, "udp4", r.Network)
-					assert.Equal(t, c.errno, r.Err)
-				}
-				timer := time.AfterFunc(50*time.Millisecond, func() { taken[0].Close() })
-				defer timer.Stop()
-				conn, err := c.dial(&d)
-				require.NoError(t, err)
-				assert.Positive(t, retries)
-				conn.Close()
-				for _, packets := range taken {
-					packets.Close()
-				}
-			})
-		}
-	})
-}
-
-// TestUDPOtherRangeIsNoRetry has free ports on one side of the destination's alone.
-func TestUDPOtherRangeIsNoRetry(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40004)
-		for _, isReserved := range []bool{false, true} {
-			for _, side := range []safedial.PortRange{ports(40000, 40001), ports(40003, 40004)} {
-				var taken []net.PacketConn
-				if isReserved {
-					nstest.SetReservedPorts(t, side.String())
-				} else {
-					taken = takeAllUDPPorts(t, side)
-				}
-				for _, local := range []net.Addr{nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-					d := safedial.Dialer{LocalAddr: local, MaxRetries: -1, OnRetry: func(_ context.Context, r safedial.Retry) { t.Error(r) }}
-					for range 200 {
-						conn, err := d.Dial("udp", "127.0.0.1:40002")
-						require.NoError(t, err, "from %v, %s, reserved %t", local, side, isReserved)
-						conn.Close()
-					}
-				}
-				for _, packets := range taken {
-					packets.Close()
-				}
-				nstest.SetReservedPorts(t, "")
-			}
-		}
-	})
-}
-
-// TestLocalPortsSayWhy: a dial that cannot get a port fails immediately, and says what
-// leaves none.
-func TestLocalPortsSayWhy(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		requirePortRange(t)
-		nstest.SetReservedPorts(t, "50000-50099")
-		nstest.SetLocalPorts(t, 32768, 60999)
-		limit := func(low, high uint16) func(string, string, syscall.RawConn) error {
-			return func(_, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error { return nstest.LimitPorts(fd, low, high) })
-			}
-		}
-		for want, d := range map[string]safedial.Dialer{
-			"local ports 50000-50099: all reserved by ip_local_reserved_ports":                                                   {LocalPorts: ports(50000, 50099)},
-			"local ports 40000-40010: none in the range 41000-41010 that the caller's hook has set":                              {LocalPorts: ports(40000, 40010), Control: limit(41000, 41010)},
-			"avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001":                          {AvoidPorts: []uint16{40001, 40000}, Control: limit(40000, 40001)},
-			"local ports 40000-40001, avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001": {LocalPorts: ports(40000, 40001), AvoidPorts: []uint16{40000, 40001}},
-		} {
-			d.MaxRetries = 1000
-			d.OnRetry = func(_ context.Context, r safedial.Retry) { t.Errorf("retried: %v", r.Err) }
-			for _, network := range []string{"tcp", "udp"} {
-				for kind, dial := range dialsOf(&d) {
-					_, err := dial(network, "127.0.0.1:9000")
-					assert.EqualError(t, err, "dial "+network+" 127.0.0.1:9000: "+want, kind)
-				}
-			}
-		}
-	})
 }
 
 // TestNoTypesOfOurOwn: errors have no type of safedial's but ErrSelfConnect's, not
@@ -439,6 +231,22 @@ func TestOwnPortBesideServer(t *testing.T) {
 	})
 }
 
+// callersOptions are options that a hook sets: level, option, value.
+var callersOptions = [][3]int{
+	{unix.SOL_TCP, unix.TCP_MAXSEG, 1000},
+	{unix.SOL_TCP, unix.TCP_WINDOW_CLAMP, 5000},
+	{unix.SOL_TCP, unix.TCP_SYNCNT, 3},
+	{unix.SOL_TCP, unix.TCP_USER_TIMEOUT, 4000},
+	{unix.SOL_TCP, unix.TCP_LINGER2, 7},
+	{unix.SOL_TCP, unix.TCP_NOTSENT_LOWAT, 9000},
+	{unix.SOL_TCP, unix.TCP_DEFER_ACCEPT, 1},
+	{unix.SOL_IP, unix.IP_TOS, 8},
+	{unix.SOL_SOCKET, unix.SO_PRIORITY, 3},
+	{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
+	{unix.SOL_IP, unix.IP_TTL, 33},
+	{unix.SOL_IP, unix.IP_RECVERR, 1},
+}
+
 // TestOptionsAfterUndo: a connection that needed a retry has the options that the
 // caller's hook sets, as a first dial's.
 func TestOptionsAfterUndo(t *testing.T) {
@@ -448,16 +256,10 @@ func TestOptionsAfterUndo(t *testing.T) {
 		var once sync.Once
 		var mu sync.Mutex
 		undone := 0
-		options := [][3]int{
-			{unix.SOL_TCP, unix.TCP_MAXSEG, 1000}, {unix.SOL_TCP, unix.TCP_WINDOW_CLAMP, 5000}, {unix.SOL_TCP, unix.TCP_SYNCNT, 3},
-			{unix.SOL_TCP, unix.TCP_USER_TIMEOUT, 4000}, {unix.SOL_TCP, unix.TCP_LINGER2, 7}, {unix.SOL_TCP, unix.TCP_NOTSENT_LOWAT, 9000},
-			{unix.SOL_TCP, unix.TCP_DEFER_ACCEPT, 1}, {unix.SOL_IP, unix.IP_TOS, 8}, {unix.SOL_SOCKET, unix.SO_PRIORITY, 3},
-			{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}, {unix.SOL_IP, unix.IP_TTL, 33}, {unix.SOL_IP, unix.IP_RECVERR, 1},
-		}
 		dial := func(d safedial.Dialer) map[[3]int]int {
 			d.Control = func(_, _ string, c syscall.RawConn) error {
 				return nstest.OnSocket(c, func(fd int) error {
-					for _, o := range options {
+					for _, o := range callersOptions {
 						if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
 							return fmt.Errorf("%v: %w", o, err)
 						}
@@ -470,7 +272,7 @@ func TestOptionsAfterUndo(t *testing.T) {
 			defer nstest.Reset(conn)
 			got := map[[3]int]int{}
 			require.NoError(t, nstest.OnSocket(nstest.RawConn(t, conn), func(fd int) error {
-				for _, o := range options {
+				for _, o := range callersOptions {
 					value, err := unix.GetsockoptInt(fd, o[0], o[1])
 					if err != nil {
 						return err

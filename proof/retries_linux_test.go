@@ -2,12 +2,9 @@ package proof
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial/internal/nstest"
 )
@@ -278,166 +274,5 @@ func TestCancelBetweenAttempts(t *testing.T) {
 		assert.ErrorIs(t, err, context.Canceled)
 		assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: operation was canceled")
 		assert.Equal(t, socketsPerDial, sockets)
-	})
-}
-
-// TestOnePortServesEachDestination: a port that bind(2) does not take serves one
-// connection to each destination.
-func TestOnePortServesEachDestination(t *testing.T) {
-	skipPortable(t, "net binds a port to LocalAddr")
-	nstest.Run(t, func(t *testing.T) {
-		const ports = 20
-		nstest.SetLocalPorts(t, 40001, 40000+ports)
-		here := netip.MustParseAddr("127.0.0.1")
-		for name, dial := range map[string]func(remote netip.AddrPort) (net.Conn, error){
-			"LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
-				return d.Dial("tcp", remote.String())
-			},
-			"NetDialer with LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
-				return d.NetDialer().Dial("tcp", remote.String())
-			},
-			"DialTCP from nowhere": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
-			},
-			"DialTCP from nowhere and a port": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(netip.Addr{}, 9999), remote))
-			},
-			"DialTCP from an address": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
-			},
-		} {
-			t.Run(name, func(t *testing.T) {
-				for _, port := range []uint16{9000, 9001} {
-					remote := netip.AddrPortFrom(here, port)
-					nstest.Serve(t, "tcp", remote.String())
-					for i := range ports {
-						conn, err := dial(remote)
-						require.NoError(t, err, "connection %d to %s", i, remote)
-						defer nstest.Reset(conn)
-					}
-					_, err := dial(remote)
-					require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
-				}
-			})
-		}
-	})
-}
-
-// TestCallersPortRange has the caller's hook narrow the choice; the guard narrows
-// it further, and never widens it.
-func TestCallersPortRange(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40099)
-		for _, c := range []struct {
-			set, want, outside safedial.PortRange // want: to 40050; outside: to 9000
-		}{
-			{ports(40050, 40052), ports(40050, 40052), ports(40050, 40052)},
-			{ports(40049, 40050), ports(40049, 40049), ports(40049, 40050)},
-			{ports(40050, 40051), ports(40051, 40051), ports(40050, 40051)},
-			{ports(0, 40010), ports(40000, 40010), ports(40000, 40010)},
-			{ports(40090, 0), ports(40090, 40099), ports(40090, 40099)},
-		} {
-			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-				for _, port := range []uint16{40050, 9000} {
-					want := c.want
-					if port == 9000 {
-						want = c.outside
-					}
-					d := safedial.Dialer{LocalAddr: local, Control: func(_, _ string, conn syscall.RawConn) error {
-						return nstest.OnSocket(conn, func(fd int) error { return nstest.LimitPorts(fd, c.set.Low, c.set.High) })
-					}}
-					l := nstest.Serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-					for range 20 {
-						conn, err := d.Dial("tcp", l.Addr().String())
-						require.NoError(t, err, "%v", c)
-						got := uint16(conn.LocalAddr().(*net.TCPAddr).Port)
-						assert.True(t, want.Contains(got), "%v of the caller's, from %v to %d: %d", c.set, local, port, got)
-						nstest.Reset(conn)
-					}
-					l.Close()
-				}
-			}
-		}
-	})
-}
-
-// TestLeavesNothing dials in all ways to fail, and counts what is left.
-func TestLeavesNothing(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		nstest.FullBacklog(t, 9000)
-		nstest.SetLocalPorts(t, 40001, 40002)
-		dials := map[string]func() error{
-			"accepted": func() error {
-				conn, err := safedial.Dial("tcp", "127.0.0.1:40000")
-				if err == nil {
-					nstest.Reset(conn)
-				}
-				return err
-			},
-			"refused": func() error { _, err := safedial.Dial("tcp", "127.0.0.1:9"); return err },
-			"self":    func() error { _, err := safedial.Dial("tcp", "127.0.0.1:40001"); return err },
-			"self by force": func() error {
-				_, err := safedial.DialTCP("tcp", &net.TCPAddr{Port: 40001}, &net.TCPAddr{Port: 40001})
-				return err
-			},
-			"by name": func() error { _, err := safedial.Dial("tcp", "localhost:40001"); return err },
-			"silent": func() error {
-				_, err := safedial.DialTimeout("tcp", "127.0.0.1:9000", 10*time.Millisecond)
-				return err
-			},
-			"canceled": func() error {
-				ctx, cancel := context.WithCancel(context.Background())
-				time.AfterFunc(5*time.Millisecond, cancel)
-				_, err := safedial.DialContext(ctx, "tcp", "127.0.0.1:9000")
-				return err
-			},
-			"hook refuses": func() error {
-				d := safedial.Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }}
-				_, err := d.Dial("tcp", "127.0.0.1:40000")
-				return err
-			},
-			"foreign": func() error {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1")}}
-				_, err := d.Dial("tcp", "127.0.0.1:40000")
-				return err
-			},
-		}
-		for _, dial := range dials { // what the first dial of a kind opens for good
-			_ = dial()
-		}
-		descriptors, goroutines := nstest.OpenDescriptors(t), runtime.NumGoroutine()
-		var group sync.WaitGroup
-		for name, dial := range dials {
-			group.Go(func() {
-				for range 20 {
-					if err := dial(); name != "accepted" {
-						assert.Error(t, err, name)
-					}
-				}
-			})
-		}
-		group.Wait()
-		nstest.AssertNothingLeft(t, descriptors, goroutines)
-	})
-}
-
-// TestUnverifiedIsNotReturned: where the kernel does not tell the ends of a
-// socket, the dial fails, for the socket may be connected to itself.
-func TestUnverifiedIsNotReturned(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		nstest.FailSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
-		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-			d := safedial.Dialer{LocalAddr: local, OnRetry: func(_ context.Context, r safedial.Retry) { t.Errorf("from %v: retried: %v", local, r.Err) }}
-			conn, err := d.Dial("tcp", "127.0.0.1:40000")
-			assert.Nil(t, conn, "from %v", local)
-			assert.ErrorIs(t, err, unix.EPERM, "from %v", local)
-			var op *net.OpError
-			assert.ErrorAs(t, err, &op, "from %v", local)
-		}
 	})
 }
