@@ -44,12 +44,12 @@ func ExampleDialer_slog() {
 		},
 	}))
 	d := safedial.Dialer{OnRetry: func(ctx context.Context, r safedial.Retry) {
-		logger.WarnContext(ctx, "dialling again", "network", r.Network, "address", r.Address, "attempt", r.Attempt, "cause", r.Err)
+		logger.WarnContext(ctx, "dialing again", "network", r.Network, "address", r.Address, "attempt", r.Attempt, "cause", r.Err)
 	}}
 
 	// What a dial calls that meets itself.
 	d.OnRetry(context.Background(), safedial.Retry{Network: "tcp", Address: "db:5432", Attempt: 1, Err: safedial.ErrSelfConnect})
-	// Output: level=WARN msg="dialling again" network=tcp address=db:5432 attempt=1 cause="connect: connection refused: socket connected to itself"
+	// Output: level=WARN msg="dialing again" network=tcp address=db:5432 attempt=1 cause="connect: connection refused: socket connected to itself"
 }
 
 // Keep the kernel's choice of local port within a range. Where it cannot be told,

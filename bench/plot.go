@@ -21,8 +21,8 @@ import (
 
 // Blue and orange are told apart by all eyes.
 var (
-	colours = []color.Color{net: color.RGBA{213, 94, 0, 255}, safedial: color.RGBA{0, 114, 178, 255}, floor: color.Gray{128}}
-	names   = []string{net: "net.Dialer", safedial: "safedial", floor: "bare system calls"}
+	colors = []color.Color{net: color.RGBA{213, 94, 0, 255}, safedial: color.RGBA{0, 114, 178, 255}, floor: color.Gray{128}}
+	names  = []string{net: "net.Dialer", safedial: "safedial", floor: "bare system calls"}
 )
 
 func init() {
@@ -55,9 +55,9 @@ func drawCost(points []point, directory string) error {
 		if err != nil {
 			return err
 		}
-		line.Color, line.Width = colours[dialer], vg.Points(1.5)
-		dots.Color, dots.Shape = colours[dialer], draw.CircleGlyph{}
-		bars.Color = colours[dialer]
+		line.Color, line.Width = colors[dialer], vg.Points(1.5)
+		dots.Color, dots.Shape = colors[dialer], draw.CircleGlyph{}
+		bars.Color = colors[dialer]
 		p.Add(line, dots, bars)
 		p.Legend.Add(names[dialer], line, dots)
 	}
@@ -85,7 +85,7 @@ func drawLatency(scenes []scene, directory string) error {
 			if err != nil {
 				return err
 			}
-			line.Color, line.Width = colours[dialer], vg.Points(1.5)
+			line.Color, line.Width = colors[dialer], vg.Points(1.5)
 			p.Add(line)
 			p.Legend.Add(names[dialer], line)
 		}

@@ -134,7 +134,7 @@ func TestSystemCalls(t *testing.T) {
 			without, with := countSystemCalls(t, strace, i, 0), countSystemCalls(t, strace, i, dials)
 			spent := map[string]int{}
 			for _, name := range []string{"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt", "epoll_ctl", "close"} {
-				// A few more come from the runtime, whatever is dialled.
+				// A few more come from the runtime, whatever is dialed.
 				spent[name] = (with[name] - without[name] + dials/4) / dials
 				assert.LessOrEqual(t, spent[name], b.systemCalls[name], "%s: %s", b.name, name)
 			}

@@ -154,7 +154,7 @@ func (s portState) free(shared bool) (free []uint16) {
 	return free
 }
 
-// oracle tells what must come of dialling w in s.
+// oracle tells what must come of dialing w in s.
 func oracle(s portState, w dialVariant) answer {
 	switch w.local {
 	case "IP:port":

@@ -100,7 +100,7 @@ func TestNoTypesOfOurOwn(t *testing.T) {
 		check := func(err error) {
 			require.Error(t, err)
 			for ; err != nil; err = errors.Unwrap(err) {
-				if err != safedial.ErrSelfConnect {
+				if err != safedial.ErrSelfConnect { //nolint:errorlint // this link alone
 					kind := reflect.TypeOf(err)
 					if kind.Kind() == reflect.Pointer {
 						kind = kind.Elem()

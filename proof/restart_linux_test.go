@@ -65,7 +65,7 @@ func TestRestartUnderFireWithNet(t *testing.T) {
 	})
 }
 
-// TestServersStartUnderFire starts a server 2,000 times in ranges of several sizes,
+// TestServersStartUnderFire starts a server 1,000 times in ranges of several sizes,
 // while clients dial its port.
 func TestServersStartUnderFire(t *testing.T) {
 	t.Parallel()
@@ -73,7 +73,7 @@ func TestServersStartUnderFire(t *testing.T) {
 		if !portable {
 			requirePortRange(t)
 		}
-		const starts = 2000
+		const starts = 1000
 		for _, width := range []uint16{4, 5, 20, 100} {
 			for _, first := range []uint16{40000, 40001} {
 				nstest.SetLocalPorts(t, first, first+width-1)
@@ -100,7 +100,7 @@ func TestRestartAfterSelfConnections(t *testing.T) {
 	})
 }
 
-// A restartStats is what came of a server that was restarted while clients dialled it.
+// A restartStats is what came of a server that was restarted while clients dialed it.
 type restartStats struct {
 	restarts, blocked             int // times the server was to listen, and could not
 	dials, greeted, selfConnected atomic.Int64

@@ -24,7 +24,7 @@ import (
 // matter of luck: one dial in as many as the range has ports of one parity.
 const patience = 8 * time.Second
 
-// A run is what came of dialling a dead port.
+// A run is what came of dialing a dead port.
 type run struct {
 	name     string
 	port     uint16
@@ -54,7 +54,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "selfconnect:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("Local ports are picked from %s. Nobody listens on 127.0.0.1:%d and :%d; dialling them.\n", local, ports[0], ports[1])
+	fmt.Printf("Local ports are picked from %s. Nobody listens on 127.0.0.1:%d and :%d; dialing them.\n", local, ports[0], ports[1])
 	before := withNet(ports[0])
 	after := withSafedial(ports[1], before.dials)
 	report(before, after)

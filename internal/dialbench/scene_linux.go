@@ -5,7 +5,7 @@ package dialbench
 
 import "syscall"
 
-// A Scene is what is dialled, and from where.
+// A Scene is what is dialed, and from where.
 type Scene struct {
 	Name    string
 	Network string // "" is "tcp"
