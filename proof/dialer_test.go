@@ -157,7 +157,7 @@ func TestInvalidAddresses(t *testing.T) {
 // of Go 1.26 leaves a goroutine waiting (https://go.dev/issue/78531).
 func TestCancelLeavesNoGoroutine(t *testing.T) {
 	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
-	d := safedial.Dialer{Cancel: make(chan struct{}), Timeout: time.Minute}
+	d := safedial.Dialer{Cancel: make(chan struct{}), Timeout: time.Minute} //lint:ignore SA1019 net.Dialer has it too
 	before := runtime.NumGoroutine()
 	for range 50 {
 		conn, err := d.Dial("tcp", l.Addr().String())

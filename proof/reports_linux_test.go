@@ -79,14 +79,14 @@ func TestCancelMayChange(t *testing.T) {
 	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
 	var d safedial.Dialer
 	for range 200 {
-		d.Cancel = make(chan struct{})
+		d.Cancel = make(chan struct{}) //lint:ignore SA1019 net.Dialer has it too
 		conn, err := d.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		nstest.Reset(conn)
 	}
 	closed := make(chan struct{})
 	close(closed)
-	d.Cancel = closed
+	d.Cancel = closed //lint:ignore SA1019 net.Dialer has it too
 	_, err := d.Dial("tcp", l.Addr().String())
 	assert.ErrorIs(t, err, context.Canceled, "it is looked at first")
 }
@@ -100,8 +100,7 @@ func TestNoTypesOfOurOwn(t *testing.T) {
 		check := func(err error) {
 			require.Error(t, err)
 			for ; err != nil; err = errors.Unwrap(err) {
-				if err != safedial.ErrSelfConnect { //nolint:errorlint // this link alone
-					kind := reflect.TypeOf(err)
+				if kind := reflect.TypeOf(err); kind != reflect.TypeOf(safedial.ErrSelfConnect) {
 					if kind.Kind() == reflect.Pointer {
 						kind = kind.Elem()
 					}

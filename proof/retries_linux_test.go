@@ -237,7 +237,7 @@ func TestPauseIsBounded(t *testing.T) {
 			"Deadline":         {safedial.Dialer{Deadline: time.Now().Add(enough)}, never, true},
 			"context deadline": {safedial.Dialer{}, done, true},
 			"context canceled": {safedial.Dialer{}, canceled, false},
-			"Cancel":           {safedial.Dialer{Cancel: closing(enough)}, never, false},
+			"Cancel":           {safedial.Dialer{Cancel: closing(enough)}, never, false}, //lint:ignore SA1019 net.Dialer has it too
 			"from an address":  {safedial.Dialer{Timeout: enough, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, never, true},
 		} {
 			t.Run(name, func(t *testing.T) {
