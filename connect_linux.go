@@ -80,20 +80,38 @@ func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
 		} else if !ok {
 			break
 		}
-		errno := s.sysConnect()
-		if errno == unix.EADDRNOTAVAIL && i < len(s.ranges)-1 {
-			continue
+		switch errno := s.sysConnect(); {
+		case errno != unix.EADDRNOTAVAIL:
+			return errno, nil
+		case i == len(s.ranges)-1:
+			return s.connectFromEnds(), nil
 		}
-		if errno == unix.EADDRNOTAVAIL && s.attempts > s.max && !s.limited() && leavesPortOut() {
-			_ = setLocalPortRange(s.fd, s.callersRange)
-			errno = s.sysConnect()
-		}
-		return errno, nil
 	}
 	// Only the check keeps the promise here. With SO_REUSEADDR a server can bind the
 	// port even while the socket is connected to itself.
 	s.reuse = mayChoose && setReuseAddr(s.fd)
 	return s.sysConnect(), nil
+}
+
+// connectFromEnds connects, on the last attempt, from the first and the last port
+// of each range of an odd number of ports, if connect(2) leaves out one of the two.
+func (s *socket) connectFromEnds() unix.Errno {
+	system := systemPorts().local
+	for _, r := range s.ranges {
+		r = r.intersect(system)
+		if s.attempts <= s.max || r.Len() == 1 || r.Len()%2 == 0 || !leavesPortOut() {
+			continue
+		}
+		for _, port := range []uint16{r.Low, r.High} {
+			if setLocalPortRange(s.fd, PortRange{port, port}) != nil {
+				continue
+			}
+			if errno := s.sysConnect(); errno != unix.EADDRNOTAVAIL {
+				return errno
+			}
+		}
+	}
+	return unix.EADDRNOTAVAIL
 }
 
 // leavesPortOut reports whether connect(2) leaves out a port of a range of an odd

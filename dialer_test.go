@@ -3,16 +3,14 @@ package safedial
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"reflect"
-	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -95,162 +93,6 @@ func TestMultipathTCP(t *testing.T) {
 	assert.False(t, d.MultipathTCP(), "what was set is stronger than GODEBUG")
 }
 
-func TestEveryWayIn(t *testing.T) {
-	l := serve(t, "tcp", "127.0.0.1:0")
-	address, tcpAddr := l.Addr().String(), l.Addr().(*net.TCPAddr)
-	ctx := t.Context()
-	var d Dialer
-	for name, dial := range map[string]func() (net.Conn, error){
-		"Dial":                  func() (net.Conn, error) { return Dial("tcp", address) },
-		"DialTimeout":           func() (net.Conn, error) { return DialTimeout("tcp", address, time.Minute) },
-		"DialContext":           func() (net.Conn, error) { return DialContext(ctx, "tcp", address) },
-		"DialTCP":               func() (net.Conn, error) { return untyped(DialTCP("tcp", nil, tcpAddr)) },
-		"DialTCP from anywhere": func() (net.Conn, error) { return untyped(DialTCP("tcp4", &net.TCPAddr{}, tcpAddr)) },
-		"Dialer.Dial":           func() (net.Conn, error) { return d.Dial("tcp", address) },
-		"Dialer.DialContext":    func() (net.Conn, error) { return d.DialContext(ctx, "tcp4", address) },
-		"Dialer.DialTCP": func() (net.Conn, error) {
-			return untyped(d.DialTCP(ctx, "tcp", netip.AddrPort{}, tcpAddr.AddrPort()))
-		},
-		"NetDialer": func() (net.Conn, error) { return d.NetDialer().DialContext(ctx, "tcp", address) },
-		"NetDialer from an address": func() (net.Conn, error) {
-			from := Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
-			return from.NetDialer().Dial("tcp", address)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := dial()
-			require.NoError(t, err)
-			assert.IsType(t, (*net.TCPConn)(nil), conn)
-			assertReal(t, conn)
-		})
-	}
-}
-
-func TestDialTimeoutExpires(t *testing.T) {
-	_, err := DialTimeout("tcp", "127.0.0.1:9", -1)
-	var netErr net.Error
-	require.ErrorAs(t, err, &netErr)
-	assert.True(t, netErr.Timeout())
-}
-
-// TestDialTCPBadInput has net's own errors for what net.DialTCP refuses, and for what
-// is refused at an address without an IP.
-func TestDialTCPBadInput(t *testing.T) {
-	here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
-	for name, c := range map[string]struct {
-		network      string
-		laddr, raddr *net.TCPAddr
-	}{
-		"no remote address":         {"tcp", nil, nil},
-		"no remote, but a local":    {"tcp", here, nil},
-		"unknown network":           {"udp", nil, here},
-		"no network":                {"", nil, here},
-		"IP of no length":           {"tcp", nil, &net.TCPAddr{IP: net.IP{1, 2, 3}, Port: 9}},
-		"local IP of no length":     {"tcp", &net.TCPAddr{IP: net.IP{1, 2, 3}}, here},
-		"IPv6 on tcp4":              {"tcp4", nil, &net.TCPAddr{IP: net.IPv6loopback, Port: 9}},
-		"no network, local address": {"", here, here},
-		"no remote IP":              {"tcp", nil, &net.TCPAddr{Port: 9}},
-		"no IPs":                    {"tcp", &net.TCPAddr{}, &net.TCPAddr{Port: 9}},
-		"no local IP":               {"tcp4", &net.TCPAddr{}, here},
-	} {
-		t.Run(name, func(t *testing.T) {
-			want, wantErr := net.DialTCP(c.network, c.laddr, c.raddr)
-			require.Nil(t, want)
-			got, err := DialTCP(c.network, c.laddr, c.raddr)
-			assert.Nil(t, got)
-			require.Error(t, err)
-			assert.Equal(t, wantErr, err)
-		})
-	}
-}
-
-// TestInvalidAddresses holds DialTCP, DialUDP and DialIP to net's functions of these
-// names with nil for each address that is not valid: from Go 1.27 on net.Dialer's
-// methods do as much. Each tries one address.
-func TestInvalidAddresses(t *testing.T) {
-	local := []netip.AddrPort{{}, netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")}
-	remote := []netip.AddrPort{
-		{}, netip.AddrPortFrom(netip.Addr{}, 9),
-		netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("0.0.0.0:9"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:9"),
-		netip.MustParseAddrPort("[::1]:9"), netip.MustParseAddrPort("[::]:9"),
-	}
-	for name, dials := range map[string]struct {
-		networks []string
-		net      func(network string, laddr, raddr netip.AddrPort) (net.Conn, error)
-		ours     func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error)
-	}{
-		"TCP": {
-			[]string{"tcp", "tcp4", "tcp6", "udp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(net.DialTCP(network, validOrNil(laddr), validOrNil(raddr)))
-			},
-			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(d.DialTCP(t.Context(), network, laddr, raddr))
-			},
-		},
-		"UDP": {
-			[]string{"udp", "udp4", "udp6", "tcp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(net.DialUDP(network, (*net.UDPAddr)(validOrNil(laddr)), (*net.UDPAddr)(validOrNil(raddr))))
-			},
-			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(d.DialUDP(t.Context(), network, laddr, raddr))
-			},
-		},
-		"IP": {
-			[]string{"ip:1", "ip4:1", "ip6:1", "ip", "tcp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(net.DialIP(network, ipOrNil(laddr), ipOrNil(raddr)))
-			},
-			func(d *Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return untyped(d.DialIP(t.Context(), network, laddr.Addr(), raddr.Addr()))
-			},
-		},
-	} {
-		for _, network := range dials.networks {
-			for _, laddr := range local {
-				for _, raddr := range remote {
-					t.Run(fmt.Sprintf("%s on %q from %s to %s", name, network, laddr, raddr), func(t *testing.T) {
-						var tried []string
-						d := Dialer{MaxRetries: -1, Control: func(_, address string, _ syscall.RawConn) error {
-							tried = append(tried, address)
-							return nil
-						}}
-						want, wantErr := dials.net(network, laddr, raddr)
-						got, err := dials.ours(&d, network, laddr, raddr)
-						assert.Equal(t, wantErr, err, "net of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
-						assert.Equal(t, peer(want), peer(got), "the peer")
-						assert.LessOrEqual(t, len(slices.Compact(tried)), 1, "%v", tried)
-					})
-				}
-			}
-		}
-	}
-}
-
-// peer returns where conn, unless nil, leads to, and closes it.
-func peer(conn net.Conn) string {
-	if conn == nil {
-		return ""
-	}
-	conn.Close()
-	return conn.RemoteAddr().String()
-}
-
-func validOrNil(ap netip.AddrPort) *net.TCPAddr {
-	if !ap.IsValid() {
-		return nil
-	}
-	return net.TCPAddrFromAddrPort(ap)
-}
-
-func ipOrNil(ap netip.AddrPort) *net.IPAddr {
-	if !ap.IsValid() {
-		return nil
-	}
-	return &net.IPAddr{IP: ap.Addr().AsSlice()}
-}
-
 func TestMaxRetries(t *testing.T) {
 	for set, want := range map[int]int{0: 2, 1: 1, 7: 7, -1: 0, -100: 0} {
 		d := Dialer{MaxRetries: set}
@@ -277,22 +119,6 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// TestCancelLeavesNoGoroutine uses the deprecated channel, on which net.Dialer
-// of Go 1.26 leaves a goroutine waiting (https://go.dev/issue/78531).
-func TestCancelLeavesNoGoroutine(t *testing.T) {
-	l := serve(t, "tcp", "127.0.0.1:0")
-	d := Dialer{Cancel: make(chan struct{}), Timeout: time.Minute}
-	before := runtime.NumGoroutine()
-	for range 50 {
-		conn, err := d.Dial("tcp", l.Addr().String())
-		require.NoError(t, err)
-		assertReal(t, conn)
-	}
-	assert.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.LessOrEqual(c, runtime.NumGoroutine(), before+5)
-	}, 10*time.Second, time.Millisecond)
-}
-
 // TestHiddenErrors: net must not recognize EADDRNOTAVAIL, and nobody else may see a
 // difference.
 func TestHiddenErrors(t *testing.T) {
@@ -307,7 +133,7 @@ func TestHiddenErrors(t *testing.T) {
 	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect} {
 		assert.False(t, isHidden(other))
 		assert.Equal(t, other, unhide(other))
-		if !errors.Is(other, bare) {
+		if !isConnectAddrNotAvail(other) {
 			assert.Equal(t, other, hideFromNet(other))
 		}
 	}
@@ -323,30 +149,121 @@ func TestIsConnectAddrNotAvail(t *testing.T) {
 	assert.False(t, isConnectAddrNotAvail(nil))
 }
 
-func opError(t *testing.T, err error) *net.OpError {
-	t.Helper()
-	op, ok := errors.AsType[*net.OpError](err)
-	require.True(t, ok, "%v", err)
-	return op
+// TestBackoff: the first two retries follow immediately, the later ones after
+// longer and longer pauses, but never past the end of the context.
+func TestBackoff(t *testing.T) {
+	noPort := os.NewSyscallError("connect", errAddrNotAvailable)
+	here := netip.MustParseAddrPort("127.0.0.1:9")
+	const ms = time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		r := retries{retryPolicy: retryPolicy{max: 12}}
+		for i, want := range []time.Duration{0, 0, ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 32 * ms, 64 * ms, 128 * ms, 128 * ms, 128 * ms} {
+			start := time.Now()
+			if i >= immediateRetries {
+				// The check for a source makes a real socket, which no bubble may.
+				backoff(t.Context(), r.withoutPort-immediateRetries)
+				r.failed, r.withoutPort = r.failed+1, r.withoutPort+1
+			} else {
+				again, err := r.next(t.Context(), "tcp4", here.String(), here, noPort)
+				assert.True(t, again, "retry %d", i)
+				assert.NoError(t, err)
+			}
+			assert.Equal(t, want, time.Since(start), "retry %d", i)
+		}
+		again, err := r.next(t.Context(), "tcp4", here.String(), here, ErrSelfConnect)
+		assert.False(t, again, "after MaxRetries")
+		assert.NoError(t, err)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*ms)
+		defer cancel()
+		start := time.Now()
+		backoff(ctx, 1000)
+		assert.Equal(t, 5*ms, time.Since(start))
+	})
 }
 
-// untyped returns conn as a net.Conn, which is nil with an error.
-func untyped[C net.Conn](conn C, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
+// TestEnded: no retry, and no OnRetry, once the context has ended; if it ends in
+// OnRetry, the error is net's for that.
+func TestEnded(t *testing.T) {
+	here := netip.MustParseAddrPort("127.0.0.1:9")
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	r := retries{retryPolicy: retryPolicy{max: 5, onRetry: func(context.Context, Retry) { calls++; cancel() }}}
+	again, err := r.next(ctx, "tcp4", here.String(), here, ErrSelfConnect)
+	assert.False(t, again)
+	assert.EqualError(t, err, "operation was canceled")
+	assert.ErrorIs(t, err, context.Canceled)
+
+	again, err = r.next(ctx, "tcp4", here.String(), here, errors.New("the dial's own"))
+	assert.False(t, again)
+	assert.NoError(t, err)
+	assert.Equal(t, 1, calls)
+}
+
+func TestParseTarget(t *testing.T) {
+	for target, want := range map[string][2]string{
+		"127.0.0.1:80":                {"tcp", "127.0.0.1:80"},
+		"[::1]:80":                    {"tcp", "[::1]:80"},
+		"[fe80::1%eth0]:80":           {"tcp", "[fe80::1%eth0]:80"},
+		"localhost:http":              {"tcp", "localhost:http"},
+		":80":                         {"tcp", ":80"},
+		"":                            {"tcp", ""},
+		"name":                        {"tcp", "name"},
+		"unix.:80":                    {"tcp", "unix.:80"},
+		"unix":                        {"unix", ""},
+		"unix:relative":               {"unix", "relative"},
+		"unix:relative/path":          {"unix", "relative/path"},
+		"unix:/absolute":              {"unix", "/absolute"},
+		"unix:///absolute":            {"unix", "/absolute"},
+		"unix:///with%20percent:8080": {"unix", "/with%20percent:8080"},
+		"unix:@abstract":              {"unix", "@abstract"},
+		"unix-abstract:name":          {"unix", "@name"},
+		"unix-abstract:///name":       {"unix", "@/name"},
+		"\x00name":                    {"unix", "\x00name"},
+		"\x00name:80":                 {"unix", "\x00name:80"},
+	} {
+		network, address := parseTarget(target)
+		assert.Equal(t, want, [2]string{network, address}, "%q", target)
 	}
-	return conn, nil
 }
 
-// noPort reports whether err is that no local port was found, in any way.
-func noPort(err error) bool {
-	return isConnectAddrNotAvail(err) || isBindAddrInUse(err) || isConnectAgain(err)
-}
-
-// orUnspecified returns addr, with the unspecified address if it has no IP.
-func orUnspecified(addr *net.TCPAddr) netip.AddrPort {
-	if addr != nil && len(addr.IP) == 0 {
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(addr.Port))
+// FuzzTarget holds a target to what it names: TCP as it is, or a path that is the
+// target's own end.
+func FuzzTarget(f *testing.F) {
+	for _, seed := range []string{"", "127.0.0.1:80", "[::1]:80", "unix:a", "unix:///a", "unix://", "unix:", "unix", "unix-abstract:a", "\x00a", "unix:@a", "unix:%20", "unix.:80", ":unix:"} {
+		f.Add(seed)
 	}
-	return addr.AddrPort()
+	f.Fuzz(func(t *testing.T, target string) {
+		network, address := parseTarget(target)
+		switch network {
+		case "tcp":
+			assert.Equal(t, target, address)
+			assert.False(t, strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") || strings.HasPrefix(target, "\x00"))
+		case "unix":
+			if rest, abstract := strings.CutPrefix(address, "@"); abstract && strings.HasPrefix(target, "unix-abstract") {
+				address = rest
+			}
+			assert.True(t, strings.HasSuffix(target, address), "%q of %q", address, target)
+		default:
+			t.Errorf("network %q", network)
+		}
+	})
+}
+
+// TestDialedAddressOfError: an error found in net's result names what was dialed.
+func TestDialedAddressOfError(t *testing.T) {
+	elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
+	for _, c := range []struct{ network, address, want string }{
+		{"tcp", "192.0.2.1:80", "192.0.2.1:80"},
+		{"tcp", ":80", ":80"},
+		{"tcp", "[::]:80", "[::]:80"},
+		{"tcp6", "[fe80::1%lo]:80", "[fe80::1%lo]:80"},
+		{"udp", "10.96.0.1:53", "10.96.0.1:53"},
+		{"tcp", "name.test:80", "127.0.0.1:7"},
+		{"tcp", "nonsense", "127.0.0.1:7"},
+	} {
+		target := newTarget(c.network, c.address, nil)
+		assert.Equal(t, c.want, target.remoteAddr(elsewhere).String())
+	}
 }

@@ -1,9 +1,11 @@
 package safedial
 
 import (
+	"math/big"
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,38 +126,78 @@ func TestSystemPortsAreCached(t *testing.T) {
 	})
 }
 
-func TestPortState(t *testing.T) {
-	known := &portState{local: PortRange{40001, 40010}, known: true, reserved: []PortRange{{40002, 40003}, {40010, 40020}}}
-	assert.True(t, known.mayChoose(40001))
-	assert.False(t, known.mayChoose(40000))
-	assert.True(t, known.otherParity(40004))
-	assert.False(t, known.otherParity(40005))
-	assert.False(t, known.otherParity(40012), "outside of the range")
-	assert.Equal(t, 7, known.usable(everyPort))
-	assert.Equal(t, 0, known.usable(PortRange{40010, 40100}))
-	assert.Equal(t, 1, known.usable(PortRange{40000, 40003}))
-
-	unknown := &portState{local: everyPort}
-	assert.True(t, unknown.mayChoose(32768))
-	assert.False(t, unknown.mayChoose(32767), "the kernel's default begins at 32768")
-	assert.False(t, unknown.otherParity(40000), "no parity")
+// slowPort reads a port digit by digit.
+func slowPort(text string) (uint16, bool) {
+	if text == "" || strings.Trim(text, "0123456789") != "" {
+		return 0, false
+	}
+	n, ok := new(big.Int).SetString(text, 10)
+	if !ok || n.Cmp(big.NewInt(65535)) > 0 {
+		return 0, false
+	}
+	return uint16(n.Uint64()), true
 }
 
-// TestCrowded: a destination is crowded for ten seconds; then one dial asks again.
-func TestCrowded(t *testing.T) {
-	var table crowdedTable
-	const hash, other = 0x1234_5678_0000_0001, 0x8765_4321_0000_0001
-	assert.False(t, table.has(hash))
-	table.set(hash, true)
-	assert.True(t, table.has(hash))
-	assert.False(t, table.has(other), "of the same entry")
-	table.set(other, false)
-	assert.True(t, table.has(hash), "cleared by another")
-	table.set(hash, false)
-	assert.False(t, table.has(hash))
+func FuzzLocalPortRange(f *testing.F) {
+	for _, seed := range []string{"32768\t60999\n", "1 65535", "", "1", "2 1", "1 65536", "a b", "+1 2", "1_0 20", "0x1 2"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var want PortRange
+		fields := strings.Fields(text)
+		ok := len(fields) == 2
+		if ok {
+			low, lowOK := slowPort(fields[0])
+			high, highOK := slowPort(fields[1])
+			if ok = lowOK && highOK && low <= high; ok {
+				want = PortRange{low, high}
+			}
+		}
+		got, err := parseLocalPortRange(text)
+		assert.Equal(t, ok, err == nil, "%q: %v", text, err)
+		assert.Equal(t, want, got, "%q", text)
+	})
+}
 
-	past := time.Since(processStart).Milliseconds() - 1
-	table[hash%64].Store(hash>>32<<32 | uint64(uint32(past)))
-	assert.False(t, table.has(hash), "the one that asks again")
-	assert.True(t, table.has(hash), "the others")
+func FuzzReservedPorts(f *testing.F) {
+	for _, seed := range []string{"", "\n", "8080\n", "1-2,4,6-9\n", "1,", "-", "2-1", "1-2-3", " 1", "1 ,2", "65536", "0-65535"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		want, ok := slowReservedPorts(text)
+		got, err := parseReservedPorts(text)
+		assert.Equal(t, ok, err == nil, "%q: %v", text, err)
+		if ok {
+			assert.Equal(t, want, got, "%q", text)
+		} else {
+			assert.Nil(t, got, "%q", text)
+		}
+	})
+}
+
+func slowReservedPorts(text string) ([]PortRange, bool) {
+	list := []PortRange{}
+	if strings.TrimSpace(text) == "" {
+		return list, true
+	}
+	for _, item := range strings.Split(strings.TrimSpace(text), ",") {
+		ends := strings.Split(item, "-")
+		if len(ends) > 2 {
+			return nil, false
+		}
+		low, lowOK := slowPort(ends[0])
+		high, highOK := slowPort(ends[len(ends)-1])
+		if !lowOK || !highOK || low > high {
+			return nil, false
+		}
+		list = append(list, PortRange{low, high})
+	}
+	return list, true
+}
+
+// setLocalPorts sets the namespace's local port range, and has the library read it.
+func setLocalPorts(t *testing.T, r PortRange) {
+	t.Helper()
+	nstest.WriteLocalPorts(t, r.Low, r.High)
+	cachedPorts.Store(nil)
 }

@@ -1,9 +1,16 @@
 package safedial
 
 import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestPortRange(t *testing.T) {
@@ -34,4 +41,188 @@ func TestPortRange(t *testing.T) {
 		assert.Equal(t, c.narrowed, c.r.intersect(PortRange{100, 200}), "%v", c.r)
 		assert.Equal(t, c.narrowed, PortRange{100, 200}.intersect(c.r), "%v", c.r)
 	}
+}
+
+// TestLocalPortRangeHolds: the ports that the system picks are in the range.
+func TestLocalPortRangeHolds(t *testing.T) {
+	r, err := LocalPortRange()
+	if errors.Is(err, errors.ErrUnsupported) {
+		assert.Zero(t, r)
+		reserved, err := ReservedPorts()
+		assert.Nil(t, reserved)
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+		ephemeral, err := IsEphemeral(40000)
+		assert.False(t, ephemeral)
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+		return
+	}
+	require.NoError(t, err)
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		port := addrPort(l.Addr()).Port()
+		assert.True(t, r.Contains(port), "the system picked %d, outside of %s", port, r)
+		ephemeral, err := IsEphemeral(port)
+		assert.NoError(t, err)
+		assert.True(t, ephemeral, "the system picked %d", port)
+	}
+}
+
+func TestPortState(t *testing.T) {
+	known := &portState{local: PortRange{40001, 40010}, known: true, reserved: []PortRange{{40002, 40003}, {40010, 40020}}}
+	assert.True(t, known.mayChoose(40001))
+	assert.False(t, known.mayChoose(40000))
+	assert.True(t, known.otherParity(40004))
+	assert.False(t, known.otherParity(40005))
+	assert.False(t, known.otherParity(40012), "outside of the range")
+	assert.Equal(t, 7, known.usable(everyPort))
+	assert.Equal(t, 0, known.usable(PortRange{40010, 40100}))
+	assert.Equal(t, 1, known.usable(PortRange{40000, 40003}))
+
+	unknown := &portState{local: everyPort}
+	assert.True(t, unknown.mayChoose(32768))
+	assert.False(t, unknown.mayChoose(32767), "the kernel's default begins at 32768")
+	assert.False(t, unknown.otherParity(40000), "no parity")
+}
+
+// TestCrowded: a destination is crowded for ten seconds; then one dial asks again.
+func TestCrowded(t *testing.T) {
+	var table crowdedTable
+	const hash, other = 0x1234_5678_0000_0001, 0x8765_4321_0000_0001
+	assert.False(t, table.has(hash))
+	table.set(hash, true)
+	assert.True(t, table.has(hash))
+	assert.False(t, table.has(other), "of the same entry")
+	table.set(other, false)
+	assert.True(t, table.has(hash), "cleared by another")
+	table.set(hash, false)
+	assert.False(t, table.has(hash))
+
+	past := time.Since(processStart).Milliseconds() - 1
+	table[hash%64].Store(hash>>32<<32 | uint64(uint32(past)))
+	assert.False(t, table.has(hash), "the one that asks again")
+	assert.True(t, table.has(hash), "the others")
+}
+
+// TestSplitAround goes through every port to avoid, with and without a second one,
+// system range and allowed range of a small world at the bottom, the middle and the
+// top of the port numbers.
+func TestSplitAround(t *testing.T) {
+	cases := 0
+	for _, base := range []int{1, 40000, 65535 - 5} {
+		ports := PortRange{uint16(base), uint16(base + 5)}
+		for _, system := range subranges(ports) {
+			for _, allowed := range append(subranges(ports), everyPort) {
+				for port := base - 1; port <= min(base+6, 65535); port++ {
+					for other := port; other <= min(port+3, 65535); other++ {
+						checkSplit(t, []uint16{uint16(port), uint16(other)}, system, allowed)
+						cases++
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d cases", cases)
+}
+
+func subranges(r PortRange) []PortRange {
+	var all []PortRange
+	for low := int(r.Low); low <= int(r.High); low++ {
+		for high := low; high <= int(r.High); high++ {
+			all = append(all, PortRange{uint16(low), uint16(high)})
+		}
+	}
+	return all
+}
+
+func checkSplit(t *testing.T, avoid []uint16, system, allowed PortRange) {
+	t.Helper()
+	covered := map[uint16]int{}
+	state := &portState{local: system, known: true}
+	for _, part := range state.splitAround(nil, allowed, avoid) {
+		effective := clamp(part, system)
+		for p := int(effective.Low); p <= int(effective.High); p++ {
+			covered[uint16(p)]++
+		}
+	}
+	for p := int(system.Low); p <= int(system.High); p++ {
+		want := 0
+		if allowed.Contains(uint16(p)) && !slices.Contains(avoid, uint16(p)) {
+			want = 1
+		}
+		require.Equal(t, want, covered[uint16(p)], "port %d, around %d, system %v, allowed %v", p, avoid, system, allowed)
+	}
+}
+
+// clamp is what the kernel makes of a window: it ignores a bound outside system.
+func clamp(window, system PortRange) PortRange {
+	effective := system
+	if system.Contains(window.Low) {
+		effective.Low = window.Low
+	}
+	if system.Contains(window.High) {
+		effective.High = window.High
+	}
+	return effective
+}
+
+// TestPickIsWeighed: each port other than the destination's is as likely, and a
+// reserved one does not count.
+func TestPickIsWeighed(t *testing.T) {
+	const tries = 20000
+	state := &portState{local: PortRange{1000, 1999}, known: true, reserved: []PortRange{{1500, 1899}}}
+	ranges := state.splitAround(nil, everyPort, []uint16{1100})
+	require.Equal(t, []PortRange{{1, 1099}, {1101, 65535}}, ranges)
+	below := 0
+	for range tries {
+		if state.pick(ranges, rand.Uint32()) == 0 {
+			below++
+		}
+	}
+	assert.InDelta(t, tries*100/599, below, tries/50)
+	assert.Equal(t, 0, state.pick(ranges, 0))
+	assert.Equal(t, 1, state.pick(ranges, math.MaxUint32))
+}
+
+// FuzzSplitAround holds the ranges for any port, range and LocalPorts to their
+// promise: none holds the port, all hold only what is allowed, and together they
+// hold all of it.
+func FuzzSplitAround(f *testing.F) {
+	f.Add(uint16(40000), uint16(32768), uint16(60999), uint16(0), uint16(0))
+	f.Add(uint16(32768), uint16(32768), uint16(60999), uint16(0), uint16(40000))
+	f.Add(uint16(60999), uint16(32768), uint16(60999), uint16(50000), uint16(0))
+	f.Add(uint16(1), uint16(1), uint16(1), uint16(1), uint16(1))
+	f.Add(uint16(65535), uint16(65535), uint16(65535), uint16(1), uint16(65535))
+	f.Add(uint16(0), uint16(1), uint16(2), uint16(3), uint16(4))
+	f.Fuzz(func(t *testing.T, port, systemLow, systemHigh, low, high uint16) {
+		if systemLow == 0 || systemHigh < systemLow {
+			return // no kernel takes it
+		}
+		system := PortRange{systemLow, systemHigh}
+		allowed := PortRange{low, high}
+		if allowed == (PortRange{}) {
+			allowed = everyPort
+		}
+		state := &portState{local: system, known: true}
+		found := state.splitAround(nil, allowed, []uint16{port})
+		count := 0
+		for _, window := range found {
+			effective := clamp(window, system)
+			require.Positive(t, effective.Len())
+			require.False(t, effective.Contains(port), "%v holds %d", effective, port)
+			require.Equal(t, effective, effective.intersect(system).intersect(allowed), "outside of %v or %v", system, allowed)
+			count += effective.Len()
+		}
+		if len(found) == 2 {
+			require.Zero(t, found[0].intersect(found[1]).Len())
+		}
+		want := 0
+		for p := int(system.Low); p <= int(system.High); p++ {
+			if p != int(port) && p >= int(allowed.Low) && p <= int(allowed.High) {
+				want++
+			}
+		}
+		assert.Equal(t, want, count, "ports of %v allowed by %v beside %d", system, allowed, port)
+	})
 }

@@ -1,242 +1,185 @@
+//go:build !safedial_portable
+
 package safedial
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"net"
-	"strconv"
+	"os"
+	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// A destinationCase is a way to name a port of this machine.
-type destinationCase struct {
-	network, host string
-	own           string // the address that the kernel takes for the socket's own
+// TestUnparsableDestinationIsRefused: a hook that does not understand where a socket
+// is to connect refuses it.
+func TestUnparsableDestinationIsRefused(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	file := os.NewFile(uintptr(fd), "socket")
+	defer file.Close()
+	raw, err := file.SyscallConn()
+	require.NoError(t, err)
+	for _, address := range []string{"", "127.0.0.1", "nonsense:80", "127.0.0.1:-1", "127.0.0.1:65536", "1.2.3:80", "?0102:80"} {
+		var addrErr *net.AddrError
+		assert.ErrorAs(t, plainHook(t.Context(), "tcp4", address, raw), &addrErr, "%q", address)
+	}
+	assert.NoError(t, plainHook(t.Context(), "tcp4", "[::1]:80", raw), "net refuses it")
+	assert.NoError(t, plainHook(t.Context(), "unix", "nonsense", raw))
 }
 
-var destinationCases = []destinationCase{
-	{"tcp", "127.0.0.1", "127.0.0.1"},
-	{"tcp4", "127.0.0.1", "127.0.0.1"},
-	{"tcp", "::1", "::1"},
-	{"tcp6", "::1", "::1"},
-	{"tcp", "::ffff:127.0.0.1", "127.0.0.1"},
-	{"tcp4", "::ffff:127.0.0.1", "127.0.0.1"},
-	{"tcp", "", "127.0.0.1"},
-	{"tcp4", "", "127.0.0.1"},
-	{"tcp6", "", "::1"},
-	{"tcp", "0.0.0.0", "127.0.0.1"},
-	{"tcp4", "0.0.0.0", "127.0.0.1"},
-	{"tcp", "::", "::1"},
-	{"tcp6", "::", "::1"},
-	{"tcp", "localhost", "127.0.0.1"},
-	{"tcp4", "localhost", "127.0.0.1"},
-	{"tcp", nstest.OwnAddress, nstest.OwnAddress},
-}
-
-// A localCase is a way to have the local port picked.
-type localCase struct {
-	name  string
-	fixed bool // it is the destination's own port
-	set   func(d *Dialer, own string, port uint16)
-}
-
-var localCases = []localCase{
-	{"kernel's choice", false, func(*Dialer, string, uint16) {}},
-	{"typed nil LocalAddr", false, func(d *Dialer, _ string, _ uint16) { d.LocalAddr = (*net.TCPAddr)(nil) }},
-	{"LocalAddr of zero", false, func(d *Dialer, _ string, _ uint16) { d.LocalAddr = &net.TCPAddr{} }},
-	{"LocalAddr IP:0", false, func(d *Dialer, own string, _ uint16) {
-		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(own)}
-	}},
-	{"LocalAddr IP:port", true, func(d *Dialer, own string, port uint16) {
-		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(own), Port: int(port)}
-	}},
-	{"LocalAddr :port", true, func(d *Dialer, _ string, port uint16) {
-		d.LocalAddr = &net.TCPAddr{Port: int(port)}
-	}},
-	{"bound by Control", true, func(d *Dialer, own string, port uint16) {
-		d.Control = func(network, _ string, c syscall.RawConn) error {
-			return onSocket(c, func(fd int) error { return bindTo(fd, network, own, port) })
-		}
-	}},
-	{"bound to an address by Control", false, func(d *Dialer, own string, _ uint16) {
-		d.ControlContext = func(_ context.Context, network, _ string, c syscall.RawConn) error {
-			return onSocket(c, func(fd int) error {
-				setBindAddressNoPort(fd)
-				return bindTo(fd, network, own, 0)
-			})
-		}
-	}},
-}
-
-// A dialCase is a way into the library.
-type dialCase struct {
-	name string
-	dial func(d *Dialer, c destinationCase, port uint16) (net.Conn, error)
-}
-
-var dialCases = []dialCase{
-	{"DialContext", func(d *Dialer, c destinationCase, port uint16) (net.Conn, error) {
-		return d.DialContext(context.Background(), c.network, c.address(port))
-	}},
-	{"NetDialer", func(d *Dialer, c destinationCase, port uint16) (net.Conn, error) {
-		return d.NetDialer().DialContext(context.Background(), c.network, c.address(port))
-	}},
-	{"DialTCP", func(d *Dialer, c destinationCase, port uint16) (net.Conn, error) {
-		remote, err := net.ResolveTCPAddr(c.network, c.address(port))
-		if err != nil {
-			return nil, err
-		}
-		local, _ := d.LocalAddr.(*net.TCPAddr)
-		conn, err := d.DialTCP(context.Background(), c.network, orUnspecified(local), orUnspecified(remote))
-		if err != nil {
-			return nil, err
-		}
-		return conn, nil
-	}},
-	{"package DialTCP", func(d *Dialer, c destinationCase, port uint16) (net.Conn, error) {
-		remote, err := net.ResolveTCPAddr(c.network, c.address(port))
-		if err != nil {
-			return nil, err
-		}
-		local, _ := d.LocalAddr.(*net.TCPAddr)
-		conn, err := DialTCP(c.network, local, remote)
-		if err != nil {
-			return nil, err
-		}
-		return conn, nil
-	}},
-}
-
-func (c destinationCase) address(port uint16) string {
-	return net.JoinHostPort(c.host, strconv.Itoa(int(port)))
-}
-
-// TestNeverSelfConnects dials a dead port and a live one in every configuration
-// in which a socket could connect to itself, with local port ranges of one to
-// four ports, and the destination's port at each place in them and beside them.
-func TestNeverSelfConnects(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, dialEverything)
-}
-
-// TestNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
-func TestNeverSelfConnectsWithoutPortRange(t *testing.T) {
-	t.Parallel()
+// TestStaleRange dials while the remembered local port range is another than the
+// real one: that may cost a retry, and nothing else.
+func TestStaleRange(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
-		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		dialEverything(t)
-	})
-}
-
-// TestNeverSelfConnectsWithoutOptions is the same on a kernel before 4.2.
-func TestNeverSelfConnectsWithoutOptions(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		nstest.WithoutOptions(t, unix.IP_LOCAL_PORT_RANGE, unix.IP_BIND_ADDRESS_NO_PORT)
-		dialEverything(t)
-	})
-}
-
-func dialEverything(t *testing.T) {
-	portRange := map[bool]bool{false: nstest.HasPortRange(t, 0), true: nstest.HasPortRange(t, unix.IPPROTO_MPTCP)}
-	const first = 40000
-	configurations := 0
-	for width := uint16(1); width <= 4; width++ {
-		system := PortRange{Low: first, High: first + width - 1}
-		setLocalPorts(t, system)
-		for port := system.Low - 1; port <= system.High+1; port++ {
-			for _, destination := range destinationCases {
-				for _, mptcp := range []bool{false, true} {
-					for _, local := range localCases {
-						for _, via := range dialCases {
-							if via.name == "package DialTCP" && local.name != "kernel's choice" && local.name != "LocalAddr IP:0" {
-								continue
-							}
-							c := configuration{system, port, destination, local, via, mptcp, portRange[mptcp] && portRange[false]}
-							c.dialDead(t)
-							c.dialLive(t)
-							configurations++
-						}
-					}
+		for _, real := range []PortRange{{40000, 40000}, {40000, 40001}, {39999, 40000}, {39999, 40001}, {50000, 50003}} {
+			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
+				setLocalPorts(t, real)
+				for range 10 {
+					setCachedRange(stale)
+					conn, err := Dial("tcp", "127.0.0.1:40000")
+					require.Nil(t, conn, "%v taken for %v", real, stale)
+					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
+					nstest.RequireFree(t, 40000)
 				}
 			}
-			require.Empty(t, nstest.SocketsOn(t, port), "left behind on port %d of %s", port, system)
 		}
-	}
-	t.Logf("%d configurations", configurations)
+	})
 }
 
-type configuration struct {
-	system      PortRange
-	port        uint16
-	destination destinationCase
-	local       localCase
-	via         dialCase
-	mptcp       bool
-	portRange   bool // the kernel has IP_LOCAL_PORT_RANGE
+// TestLocalPortsOfAnotherRange dials while the remembered local port range is
+// another than the real one, so that the kernel ignores the window.
+func TestLocalPortsOfAnotherRange(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
+		nstest.Serve(t, "tcp", "127.0.0.1:40010")
+		setLocalPorts(t, PortRange{40000, 40099})
+		d := Dialer{LocalPorts: PortRange{50000, 50010}}
+		for name, dial := range map[string]func(network, address string) (net.Conn, error){"Dialer": d.Dial, "NetDialer": d.NetDialer().Dial} {
+			for range 20 {
+				setCachedRange(PortRange{50000, 50099})
+				conn, err := dial("tcp", "127.0.0.1:40010")
+				require.Nil(t, conn, name)
+				require.ErrorContains(t, err, "local ports 50000-50010", name)
+			}
+		}
+	})
 }
 
-func (c configuration) String() string {
-	return fmt.Sprintf("%s %s %q port %d of %s, %s, mptcp %t", c.via.name, c.destination.network, c.destination.host, c.port, c.system, c.local.name, c.mptcp)
+// TestOtherNamespaceIsNotCrowded has threads in two network namespaces, whose ranges
+// begin with different parities, dial in turn.
+func TestOtherNamespaceIsNotCrowded(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
+		setLocalPorts(t, PortRange{40000, 40199})
+		address := nstest.LongBacklog(t, "127.0.0.1:9000", 500)()
+		turn, done := make(chan bool), make(chan int)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
+			odd := 0
+			defer func() { done <- odd }()
+			if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) || !assert.NoError(t, os.WriteFile(localPortRangeFile, []byte("40001 40200"), 0)) {
+				return
+			}
+			for range turn {
+				_, _ = Dial("tcp", "127.0.0.1:9000") // unreachable; but it reads the range
+				readSystemPorts()
+				turn <- true
+			}
+		}()
+		odd := 0
+		for range 40 {
+			turn <- true
+			<-turn
+			conn, err := Dial("tcp", address)
+			require.NoError(t, err)
+			defer nstest.Reset(conn)
+			if addrPort(conn.LocalAddr()).Port()%2 == 1 {
+				odd++
+			}
+		}
+		close(turn)
+		<-done
+		assert.Zero(t, odd, "the other namespace's range made the destination look crowded")
+	})
 }
 
-func (c configuration) dial() (net.Conn, error) {
-	var d Dialer
-	c.local.set(&d, c.destination.own, c.port)
-	d.SetMultipathTCP(c.mptcp)
-	return c.via.dial(&d, c.destination, c.port)
+// TestZonesAsNet reads zones as net does.
+func TestZonesAsNet(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		if path, err := exec.LookPath("ip"); err == nil {
+			_ = exec.Command(path, "link", "property", "add", "dev", "lo", "altname", "loopback-by-another-name").Run()
+		}
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		for zone, want := range map[string]uint32{"": 0, "lo": 1, "lo:1": 0, "loopback-by-another-name": 0, "3x": 3, "7": 7, "x3": 0, "-1": 0, "16777215": 0xFFFFFF, "99999999999": 0xFFFFFF, "a-name-that-is-too-long": 0} {
+			assert.Equal(t, want, zoneID(fd, zone), "%q", zone)
+		}
+		for _, zone := range []string{"lo", "lo:1", "3x", "1", "1x", "nosuch", "loopback-by-another-name"} {
+			address := net.JoinHostPort("fe80::1%"+zone, "80")
+			_, want := (&net.Dialer{Timeout: time.Second}).Dial("tcp", address)
+			_, err := (&Dialer{Timeout: time.Second}).Dial("tcp", address)
+			require.Error(t, want)
+			assert.EqualError(t, err, want.Error())
+		}
+	})
 }
 
-// alone reports whether the port is the only one that the socket can get.
-func (c configuration) alone() bool {
-	return c.local.fixed || c.system == PortRange{Low: c.port, High: c.port}
+// TestKernelClamps holds clamp to the kernel: it asks for windows that reach over
+// the ends of the system's range, and lies beside it.
+func TestKernelClamps(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
+		system := PortRange{40000, 40003}
+		setLocalPorts(t, system)
+		nstest.Serve(t, "tcp", "127.0.0.1:9000")
+		for low := uint16(39998); low <= 40005; low++ {
+			for high := low; high <= 40005; high++ {
+				window := PortRange{low, high}
+				want := clamp(window, system)
+				if want.Len() == 0 {
+					continue
+				}
+				assert.Equal(t, want, connectAll(t, window), "%v of %v", window, system)
+			}
+		}
+	})
 }
 
-// dialDead dials while nobody listens: the only answer is a refusal.
-func (c configuration) dialDead(t *testing.T) {
+// connectAll returns the ports that the kernel picks within window until none is
+// left. It connects, because bind(2) leaves the last port of an odd number out.
+func connectAll(t *testing.T, window PortRange) PortRange {
 	t.Helper()
-	for range 2 {
-		conn, err := c.dial()
-		if conn != nil {
-			t.Fatalf("%s: connected %s to %s", c, conn.LocalAddr(), conn.RemoteAddr())
+	var got PortRange
+	for {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		setLinger(uintptr(fd), lingerReset)
+		require.NoError(t, setLocalPortRange(fd, window))
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
+			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
+			return got
 		}
-		var op *net.OpError
-		require.ErrorAs(t, err, &op, "%s", c)
-		require.Equal(t, "dial", op.Op, "%s", c)
-		require.Equal(t, c.destination.network, op.Net, "%s", c)
-		require.False(t, op.Timeout(), "%s", c)
-		require.ErrorIs(t, err, syscall.ECONNREFUSED, "%s", c)
-		if c.alone() {
-			require.ErrorIs(t, err, ErrSelfConnect, "%s", c)
-		} else if c.portRange {
-			require.NotErrorIs(t, err, ErrSelfConnect, "%s: the kernel picked the port although it was told not to", c)
+		local, err := sockname(fd)
+		require.NoError(t, err)
+		if got == (PortRange{}) {
+			got = PortRange{local.Port(), local.Port()}
 		}
-		nstest.RequireFree(t, c.port, "%s", c)
+		got = PortRange{min(got.Low, local.Port()), max(got.High, local.Port())}
 	}
 }
 
-// dialLive dials while a server listens: the only answers are the server, or
-// that no port is left.
-func (c configuration) dialLive(t *testing.T) {
-	t.Helper()
-	l := serve(t, c.destination.network, c.destination.address(c.port))
-	defer l.Close()
-	conn, err := c.dial()
-	switch {
-	case c.local.fixed:
-		require.ErrorIs(t, err, syscall.EADDRINUSE, "%s", c)
-	case c.alone():
-		require.True(t, errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE), "%s: %v", c, err)
-	default:
-		require.NoError(t, err, "%s", c)
-		assertReal(t, conn, "%s", c)
-	}
-	require.False(t, t.Failed(), "%s", c)
+// setCachedRange makes the library take r for the local port range, for a tenth of a
+// second.
+func setCachedRange(r PortRange) {
+	cachedPorts.Store(&portState{local: r, known: true, read: time.Now()})
 }

@@ -6,8 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/safedial/safedial/internal/nstest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,8 +33,8 @@ func TestErrSelfConnect(t *testing.T) {
 		assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
 	assert.NotErrorIs(t, connRefused[0], ErrSelfConnect, "an ordinary refusal")
-	assert.False(t, opError(t, op).Timeout())
-	assert.False(t, opError(t, op).Temporary())
+	assert.False(t, nstest.OpError(t, op).Timeout())
+	assert.False(t, nstest.OpError(t, op).Temporary())
 }
 
 // ends is a connection that has nothing but addresses.
@@ -91,11 +94,11 @@ func TestIsSelfConnect(t *testing.T) {
 }
 
 func TestIsSelfConnectOfSockets(t *testing.T) {
-	l := serve(t, "tcp", "127.0.0.1:0")
+	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
 	conn, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	assert.False(t, IsSelfConnect(conn))
-	hangUp(conn)
+	nstest.Reset(conn)
 	assert.False(t, IsSelfConnect(conn), "closed")
 
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -144,4 +147,38 @@ func TestSameEnd(t *testing.T) {
 		assert.Equal(t, c.want, sameEndpoint(end(c.local), end(c.peer)), "%s to %s", c.local, c.peer)
 	}
 	assert.False(t, sameEndpoint(netip.AddrPort{}, netip.AddrPort{}))
+}
+
+// FuzzSameEnd compares two ends, and each with itself, in all the forms that the
+// same address has.
+func FuzzSameEnd(f *testing.F) {
+	for _, seed := range [][2]string{{"127.0.0.1:1", "127.0.0.1:1"}, {"[::ffff:127.0.0.1]:1", "127.0.0.1:1"}, {"[fe80::1%lo]:1", "[fe80::1]:1"}, {"[::]:1", "0.0.0.0:1"}, {"127.0.0.1:0", "127.0.0.1:0"}, {"", ""}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		local, _ := netip.ParseAddrPort(a)
+		peer, _ := netip.ParseAddrPort(b)
+		got := sameEndpoint(local, peer)
+
+		to := peer.Addr().Unmap().WithZone("")
+		alike := local.Addr().IsValid() && peer.Addr().IsValid() && local.Addr().As16() == peer.Addr().As16()
+		switch to.String() {
+		case "invalid IP", "0.0.0.0":
+			alike = true
+		case "::":
+			alike = slices.Contains([]string{"::1", "127.0.0.1"}, local.Addr().Unmap().WithZone("").String())
+		case "255.255.255.255":
+			alike = false
+		}
+		want := local.Port() != 0 && local.Port() == peer.Port() && alike && !to.IsMulticast()
+		assert.Equal(t, want, got, "%s to %s", local, peer)
+		if local.Addr().IsValid() && peer.Addr().IsValid() {
+			mapped := netip.AddrPortFrom(netip.AddrFrom16(local.Addr().As16()), local.Port())
+			assert.Equal(t, got, sameEndpoint(mapped, peer), "%s mapped to IPv6", local)
+		}
+		own := local.Addr().Unmap().WithZone("")
+		if local.Port() != 0 && !own.IsMulticast() && own.String() != "255.255.255.255" && own != netip.IPv6Unspecified() {
+			require.True(t, sameEndpoint(local, local))
+		}
+	})
 }

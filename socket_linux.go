@@ -25,11 +25,10 @@ type socket struct {
 	bound    bool   // LocalAddr has been bound
 	oldPort  uint16 // which getsockname(2) reports although the caller has not bound it
 
-	avoid        []uint16    // AvoidPorts and the destination's port, ascending
-	ranges       []PortRange // to choose the local port from, in turn
-	callersRange PortRange   // what the caller's hook has limited the choice to
-	rangeSet     bool        // IP_LOCAL_PORT_RANGE holds one of them
-	reuse        bool        // SO_REUSEADDR is set until the socket has been checked
+	avoid    []uint16    // AvoidPorts and the destination's port, ascending
+	ranges   []PortRange // to choose the local port from, in turn
+	rangeSet bool        // IP_LOCAL_PORT_RANGE holds one of them
+	reuse    bool        // SO_REUSEADDR is set until the socket has been checked
 
 	inet4   unix.SockaddrInet4
 	inet6   unix.SockaddrInet6
@@ -141,10 +140,11 @@ func (s *socket) splitPorts() error {
 	if s.localPorts != (PortRange{}) {
 		allowed = s.localPorts
 	}
-	if s.callersRange = everyPort; s.caller != nil {
-		s.callersRange, _ = localPortRangeOption(s.fd)
+	callers := everyPort
+	if s.caller != nil {
+		callers, _ = localPortRangeOption(s.fd)
 	}
-	allowed = allowed.intersect(s.callersRange)
+	allowed = allowed.intersect(callers)
 	system := systemPorts()
 	if s.attempts == 2 {
 		system = readSystemPorts() // the first attempt may have failed because it was stale
@@ -154,7 +154,7 @@ func (s *socket) splitPorts() error {
 		system = readSystemPorts()
 		s.ranges = system.splitAround(s.ranges, allowed, s.avoid)
 		if len(s.ranges) == 0 {
-			return s.errNoLocalPort(allowed, system)
+			return s.errNoLocalPort(allowed, callers, system)
 		}
 	}
 	if n := len(s.ranges); n > 1 {
@@ -169,11 +169,11 @@ func (s *socket) splitPorts() error {
 }
 
 // errNoLocalPort returns why there is no port in allowed.
-func (s *socket) errNoLocalPort(allowed PortRange, system *portState) error {
+func (s *socket) errNoLocalPort(allowed, callers PortRange, system *portState) error {
 	limits, inRange := s.portLimits.String(), allowed.intersect(system.local)
 	switch {
 	case allowed.Len() == 0:
-		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, s.callersRange)
+		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, callers)
 	case inRange.Len() == 0:
 		return fmt.Errorf("%s: none in the local port range %s (ip_local_port_range)", limits, system.local)
 	case system.usable(inRange) == 0:
@@ -186,6 +186,11 @@ func (s *socket) errNoLocalPort(allowed PortRange, system *portState) error {
 // kernel does. If not, that is an error only if the caller limits the ports.
 func (s *socket) setRange(r PortRange) (bool, error) {
 	err := setLocalPortRange(s.fd, r)
+	if err == nil && s.limited() {
+		if has, _ := localPortRangeOption(s.fd); has != r {
+			err = unix.ENOPROTOOPT // gVisor takes any option
+		}
+	}
 	if err == nil {
 		s.rangeSet = true
 		return true, nil

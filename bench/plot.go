@@ -22,7 +22,7 @@ import (
 // Blue and orange are told apart by all eyes.
 var (
 	colors = []color.Color{net: color.RGBA{213, 94, 0, 255}, safedial: color.RGBA{0, 114, 178, 255}, floor: color.Gray{128}}
-	names   = []string{net: "net.Dialer", safedial: "safedial", floor: "bare system calls"}
+	names  = []string{net: "net.Dialer", safedial: "safedial", floor: "bare system calls"}
 )
 
 func init() {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package safedial
-
-const raceDetector = false

@@ -1,0 +1,309 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/build"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+const (
+	livePort = "40000" // in the local port range, with a server
+	deadPort = "9"     // below it, without one
+)
+
+// differences are all the rows; dir has a Unix socket that listens.
+func parityCases(dir string) []parityCase {
+	rows := slices.Concat(settingRows(), localAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir), invalidAddressRows())
+	for _, c := range nstest.Destinations {
+		rows = append(rows,
+			parityCase{name: "live " + c.Host, network: c.Network, address: live(c.Host)},
+			parityCase{name: "dead " + c.Host, network: c.Network, address: dead(c.Host)})
+	}
+	if portable {
+		return rows // a retry shows more of net's sockets
+	}
+	return append(rows, parityCase{
+		name: "no port left", address: live("127.0.0.1"),
+		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) },
+	})
+}
+
+func live(host string) string { return net.JoinHostPort(host, livePort) }
+func dead(host string) string { return net.JoinHostPort(host, deadPort) }
+
+func tcp(ip string, port int) *net.TCPAddr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: port} }
+
+// settingRows are the fields that are handed to net.
+func settingRows() []parityCase {
+	return []parityCase{
+		{name: "keep-alive off", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1}},
+		{name: "keep-alive period", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: 42 * time.Second}},
+		{name: "keep-alive config", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 11 * time.Second, Interval: 7 * time.Second, Count: 3}}},
+		{name: "keep-alive config as it is", address: live("127.0.0.1"), dialer: net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}}},
+		{name: "keep-alive config not enabled", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Idle: time.Second}}},
+		{name: "timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}},
+		{name: "deadline", address: live("127.0.0.1"), dialer: net.Dialer{Deadline: time.Now().Add(time.Hour)}},
+		{name: "timeout and deadline", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute, Deadline: time.Now().Add(time.Hour)}},
+		{name: "context deadline", address: live("127.0.0.1"), ctx: within(time.Minute)},
+		{name: "Cancel never closed", address: live("127.0.0.1"), dialer: net.Dialer{Cancel: make(chan struct{})}}, //lint:ignore SA1019 net.Dialer has it too
+		{name: "DualStack", address: live("localhost"), dialer: net.Dialer{DualStack: true}},                       //lint:ignore SA1019 net.Dialer has it too
+		{name: "no fast fallback", address: live("localhost"), dialer: net.Dialer{FallbackDelay: -1}},
+		{name: "Resolver", address: live("localhost"), dialer: net.Dialer{Resolver: &net.Resolver{PreferGo: true}}},
+		{name: "multipath", address: live("127.0.0.1"), mptcp: true},
+		{name: "multipath IPv6", address: live("::1"), mptcp: true},
+		{name: "multipath refused", address: dead("127.0.0.1"), mptcp: true},
+		{name: "multipath from an address", address: live("127.0.0.1"), mptcp: true, dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+	}
+}
+
+// localAddrRows are addresses to dial from.
+func localAddrRows() []parityCase {
+	return []parityCase{
+		{name: "from an address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "from another address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp(nstest.OwnAddress, 0)}},
+		{name: "from an IPv6 address", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
+		{name: "from a port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
+		{name: "from a port of any address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{Port: 9999}}},
+		{name: "from anywhere", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
+		{name: "from any IPv4 address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("0.0.0.0", 0)}},
+		{name: "from any IPv6 address to IPv4", but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
+		{name: "from any IPv6 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
+		{name: "from a nil pointer", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
+		{name: "from a nil pointer, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
+		{name: "from an address, by name", address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "from an IPv6 address, by name", address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
+		{name: "from an address, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "from a port, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
+		{name: "from a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
+		{name: "from a foreign port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 9999)}},
+		{name: "from a taken port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 40000)}},
+		{name: "from the other family", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
+		{name: "from a UDP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
+		{name: "from an IP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
+		{name: "from a unix address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UnixAddr{Name: "x", Net: "unix"}}},
+		{name: "from an address of no length", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP{1, 2, 3}}}},
+	}
+}
+
+// controlRows are what the caller's hook can do.
+func controlRows() []parityCase {
+	failing := errors.New("refused by the caller's hook")
+	refuse := func(string, string, syscall.RawConn) error { return failing }
+	return []parityCase{
+		{name: "Control refuses", address: live("127.0.0.1"), dialer: net.Dialer{Control: refuse}},
+		{name: "Control refuses each address", address: live("localhost"), dialer: net.Dialer{Control: refuse}},
+		{name: "ControlContext before Control", address: live("127.0.0.1"), dialer: net.Dialer{
+			Control:        refuse,
+			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return nil },
+		}},
+		{name: "ControlContext refuses", address: live("127.0.0.1"), dialer: net.Dialer{
+			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return failing },
+		}},
+		{name: "Control binds", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
+		{name: "Control binds, refused", address: dead("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
+		{name: "Control binds a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("192.0.2.1")}},
+		{name: "Control and LocalAddr bind", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: bindControl("127.0.0.1")}},
+		{name: "Control sets options", address: live("127.0.0.1"), dialer: net.Dialer{
+			Control: func(_, _ string, c syscall.RawConn) error {
+				return nstest.OnSocket(c, func(fd int) error {
+					return errors.Join(
+						unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5}),
+						unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+				})
+			},
+		}},
+		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{
+			LocalAddr: tcp("127.0.0.1", 0),
+			Control: func(_, _ string, c syscall.RawConn) error {
+				return nstest.OnSocket(c, func(fd int) error {
+					return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5})
+				})
+			},
+		}},
+		{name: "Control connects", address: live("127.0.0.1"), dialer: net.Dialer{
+			Control: func(_, _ string, c syscall.RawConn) error {
+				return nstest.OnSocket(c, func(fd int) error {
+					if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 40000}); err != unix.EINPROGRESS {
+						return err
+					}
+					return nil
+				})
+			},
+		}},
+	}
+}
+
+// addressRows are networks and addresses that net refuses, or nobody answers at.
+func addressRows() []parityCase {
+	return []parityCase{
+		{name: "unknown network", network: "tcp5", address: live("127.0.0.1")},
+		{name: "no network", network: "-", address: live("127.0.0.1")},
+		{name: "IP network without a protocol", network: "ip4", address: "127.0.0.1"},
+		{name: "no address", address: ""},
+		{name: "no port", address: "127.0.0.1"},
+		{name: "empty port", address: "127.0.0.1:"},
+		{name: "port 0", address: "127.0.0.1:0"},
+		{name: "port too high", address: "127.0.0.1:65536"},
+		{name: "negative port", address: "127.0.0.1:-1"},
+		{name: "highest port", address: "127.0.0.1:65535"},
+		{name: "lowest port", address: "127.0.0.1:1"},
+		{name: "unknown service", address: "127.0.0.1:no-such-service"},
+		{name: "service", address: "127.0.0.1:discard"},
+		{name: "too many colons", address: "::1:80"},
+		{name: "no closing bracket", address: "[::1:80"},
+		{name: "name with a space", address: "no such host:80"},
+		{name: "IPv6 on tcp4", network: "tcp4", address: live("::1")},
+		{name: "IPv4 on tcp6", network: "tcp6", address: live("127.0.0.1")},
+		{name: "v4-mapped on tcp6", network: "tcp6", address: live("::ffff:127.0.0.1")},
+		{name: "IPv6 wildcard on tcp4", network: "tcp4", address: live("::")},
+		{name: "IPv4 wildcard on tcp6", network: "tcp6", address: live("0.0.0.0")},
+		{name: "unknown zone", address: "[fe80::1%nosuchzone]:80"},
+		{name: "zone of another kind", address: "[::1%lo]:40000"},
+		{name: "zone by number", address: "[fe80::1%1]:80"},
+		{name: "zone too long", address: "[fe80::1%an-interface-name-too-long]:80"},
+		{name: "unreachable", address: "192.0.2.1:80"},
+		{name: "unreachable IPv6", address: "[2001:db8::1]:80"},
+		{name: "broadcast", address: "255.255.255.255:80"},
+		{name: "loopback broadcast", address: "127.255.255.255:80"},
+		{name: "multicast", address: "224.0.0.1:80"},
+	}
+}
+
+// endedRows are dials that time ends, or the caller.
+func endedRows(dir string) []parityCase {
+	return []parityCase{
+		{name: "negative timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: -1}},
+		{name: "negative timeout, by name", raced: true, address: live("localhost"), dialer: net.Dialer{Timeout: -1}},
+		{name: "negative timeout, unix", network: "unix", address: filepath.Join(dir, "live"), dialer: net.Dialer{Timeout: -1}},
+		{name: "past deadline", address: live("127.0.0.1"), dialer: net.Dialer{Deadline: time.Unix(1, 0)}},
+		{name: "past context deadline", address: live("127.0.0.1"), ctx: within(-time.Second)},
+		{name: "canceled context", address: live("127.0.0.1"), ctx: canceled},
+		{name: "canceled context, by name", raced: true, address: live("localhost"), ctx: canceled},
+		{name: "canceled context, from an address", address: live("127.0.0.1"), ctx: canceled, dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "canceled context, bad address", address: "127.0.0.1", ctx: canceled},
+		{name: "nil context", address: live("127.0.0.1"), ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
+		{name: "nil context with a timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}, ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
+		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(50 * time.Millisecond)},
+		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond}},
+		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "silent, canceled", address: "127.0.0.1:9000", ctx: func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return ctx, cancel
+		}},
+		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 50 * time.Millisecond},
+	}
+}
+
+// networkRows are the networks that are not TCP.
+func networkRows(dir string) []parityCase {
+	return []parityCase{
+		{name: "UDP", network: "udp", address: live("127.0.0.1")},
+		{name: "UDP from an address", network: "udp4", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
+		{name: "UDP from a TCP address", network: "udp", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "UDP IPv6", network: "udp6", address: live("::1")},
+		{name: "IP", network: "ip4:1", address: "127.0.0.1"},
+		{name: "unix", network: "unix", address: filepath.Join(dir, "live")},
+		{name: "unix, absent", network: "unix", address: filepath.Join(dir, "absent")},
+		{name: "unixgram, absent", network: "unixgram", address: filepath.Join(dir, "absent")},
+		{name: "unixpacket, wrong type", network: "unixpacket", address: filepath.Join(dir, "live")},
+	}
+}
+
+// methodRows are the methods that are not DialContext.
+func methodRows(dir string) []parityCase {
+	here := netip.MustParseAddr("127.0.0.1")
+	liveAddr, deadAddr := netip.AddrPortFrom(here, 40000), netip.AddrPortFrom(here, 9)
+	return []parityCase{
+		{name: "Dial", dial: func(m dialer, _ context.Context) (net.Conn, error) { return m.Dial("tcp", live("127.0.0.1")) }},
+		{name: "DialTCP from an address", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP from a port", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 9999), liveAddr)},
+		{name: "DialTCP from any address and a port", dial: dialTCP("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 9999), liveAddr)},
+		{name: "DialTCP refused", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), deadAddr)},
+		{name: "DialTCP of the other family", dial: dialTCP("tcp6", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP of IPv6 on tcp4", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 0), netip.MustParseAddrPort("[::1]:40000"))},
+		{name: "DialTCP on udp", dial: dialTCP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
+		{name: "DialTCP canceled", but: uncalled, dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
+		{name: "DialUDP", dial: dialUDP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
+		{name: "DialIP", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
+			return nstest.NetConn(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
+		}},
+		{name: "DialUnix", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
+			return nstest.NetConn(m.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: filepath.Join(dir, "live"), Net: "unix"}))
+		}},
+		{name: "DialUnix without an address", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
+			return nstest.NetConn(m.DialUnix(ctx, "unix", nil, nil))
+		}},
+	}
+}
+
+// invalidAddressRows are addresses that are not valid, of which net.Dialer's methods
+// before Go 1.27 make the unspecified address (https://go.dev/issue/81620).
+func invalidAddressRows() (rows []parityCase) {
+	if !slices.Contains(build.Default.ReleaseTags, "go1.27") {
+		return nil
+	}
+	nowhere, here := netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")
+	for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", ""} {
+		for _, remote := range []string{live("127.0.0.1"), live("::1"), live("::"), live("0.0.0.0"), live("::ffff:127.0.0.1"), dead("::"), dead("127.0.0.1")} {
+			raddr := netip.MustParseAddrPort(remote)
+			rows = append(rows,
+				parityCase{name: fmt.Sprintf("DialTCP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialTCP(network, nowhere, raddr)},
+				parityCase{name: fmt.Sprintf("DialUDP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialUDP(strings.Replace(network, "tcp", "udp", 1), nowhere, raddr)})
+		}
+	}
+	return append(rows,
+		parityCase{name: "DialTCP to nowhere", dial: dialTCP("tcp", here, netip.AddrPort{})},
+		parityCase{name: "DialUDP to nowhere", dial: dialUDP("udp", here, netip.AddrPort{})},
+		parityCase{name: "DialTCP from nowhere, canceled", but: uncalled, dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
+		parityCase{name: "DialTCP from nowhere, multipath", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), mptcp: true})
+}
+
+// bindControl returns a hook that binds the socket to a port of ip.
+func bindControl(ip string) func(string, string, syscall.RawConn) error {
+	return func(network, _ string, c syscall.RawConn) error {
+		return nstest.OnSocket(c, func(fd int) error {
+			return os.NewSyscallError("bind", nstest.BindTo(fd, network, ip, 9999))
+		})
+	}
+}
+
+func within(d time.Duration) func() (context.Context, context.CancelFunc) {
+	return func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(context.Background(), d)
+	}
+}
+
+func canceled() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx, cancel
+}
+
+func dialTCP(network string, laddr, raddr netip.AddrPort) func(dialer, context.Context) (net.Conn, error) {
+	return func(m dialer, ctx context.Context) (net.Conn, error) {
+		return nstest.NetConn(m.DialTCP(ctx, network, laddr, raddr))
+	}
+}
+
+func dialUDP(network string, laddr, raddr netip.AddrPort) func(dialer, context.Context) (net.Conn, error) {
+	return func(m dialer, ctx context.Context) (net.Conn, error) {
+		return nstest.NetConn(m.DialUDP(ctx, network, laddr, raddr))
+	}
+}
