@@ -141,12 +141,16 @@ func TestKernelClamps(t *testing.T) {
 		system := PortRange{40000, 40003}
 		setLocalPorts(t, system)
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
+		leavesOneOut := !nstest.HasPortRange(t, unix.IPPROTO_MPTCP) // both have changed in Linux 6.8
 		for low := uint16(39998); low <= 40005; low++ {
 			for high := low; high <= 40005; high++ {
 				window := PortRange{low, high}
 				want := clamp(window, system)
 				if want.Len() == 0 {
 					continue
+				}
+				if leavesOneOut && want.Len() > 1 && want.Len()%2 == 1 {
+					want.High--
 				}
 				assert.Equal(t, want, connectAll(t, window), "%v of %v", window, system)
 			}

@@ -131,7 +131,7 @@ func TestContextEndsDuringRetries(t *testing.T) {
 			assert.LessOrEqual(t, calls, socketsPerDial, name)
 		}
 		for name, d := range map[string]safedial.Dialer{"tcp": {}, "udp": {}} {
-			d.MaxRetries, d.Timeout = 1000, 50*time.Millisecond
+			d.MaxRetries, d.Timeout = 1000, 500*time.Millisecond // which a look-up on a slow machine leaves time of
 			var late atomic.Bool
 			d.OnRetry = func(ctx context.Context, _ safedial.Retry) { late.Store(late.Load() || ctx.Err() != nil) }
 			if name == "udp" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial/internal/nstest"
 )
@@ -104,6 +105,8 @@ func listenForBudgets(t *testing.T) {
 		l, err := net.Listen("tcp", address)
 		require.NoError(t, err)
 		t.Cleanup(func() { l.Close() })
+		// net has 128 where it cannot read somaxconn, but each budget dials more often.
+		require.NoError(t, nstest.OnSocket(nstest.RawConn(t, l), func(fd int) error { return unix.Listen(fd, 4096) }))
 	}
 }
 

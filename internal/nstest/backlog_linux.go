@@ -1,7 +1,6 @@
 package nstest
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -57,7 +56,8 @@ func fillBacklog(t *testing.T, ip net.IP, port int) {
 // connections, in place of the one before.
 func LongBacklog(t *testing.T, address string, n int) func() string {
 	t.Helper()
-	Sysctl(t, "/proc/sys/net/core/somaxconn", fmt.Sprint(n+100))
+	// What a network namespace allows; before 6.7 one of a user namespace does not show it.
+	require.LessOrEqual(t, n+100, 4096)
 	var l net.Listener
 	t.Cleanup(func() { l.Close() })
 	return func() string {

@@ -1,0 +1,185 @@
+// Gvisor dials dead and live ports of its own machine, by net.Dialer and by the
+// library, and prints what came of each. It is for sandboxes: build it statically,
+// and run it with "runsc --network=sandbox do", and --network=host.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/safedial/safedial"
+)
+
+var dials = flag.Int("dials", 300, "dial so often in each row")
+
+type dialer interface {
+	Dial(network, address string) (net.Conn, error)
+}
+
+type row struct {
+	name    string
+	network string
+	dialer  dialer
+	ours    bool
+	ports   safedial.PortRange
+}
+
+func main() {
+	flag.Parse()
+	system, err := safedial.LocalPortRange()
+	fmt.Printf("local ports %v %v\n", system, err)
+	bad := 0
+	fail := func(format string, args ...any) {
+		bad++
+		fmt.Printf("FAIL "+format+"\n", args...)
+	}
+	narrow := safedial.PortRange{Low: 50000, High: 50009}
+	var rows []row
+	for _, network := range []string{"tcp4", "tcp6", "udp4", "udp6"} {
+		limited := &safedial.Dialer{LocalPorts: narrow}
+		rows = append(rows,
+			row{"net.Dialer", network, new(net.Dialer), false, safedial.PortRange{}},
+			row{"Dialer", network, new(safedial.Dialer), true, safedial.PortRange{}},
+			row{"NetDialer", network, new(safedial.Dialer).NetDialer(), true, safedial.PortRange{}},
+			row{"Dialer, LocalPorts", network, limited, true, narrow},
+			row{"NetDialer, LocalPorts", network, limited.NetDialer(), true, narrow},
+		)
+	}
+	for _, live := range []bool{false, true} {
+		for _, r := range rows {
+			stop, address, err := target(r.network, live)
+			if err != nil {
+				fmt.Printf("%-24s %s live %-5t: no server: %v\n", r.name, r.network, live, err)
+				continue
+			}
+			outcomes := map[string]int{}
+			for range *dials {
+				conn, err := r.dialer.Dial(r.network, address)
+				switch {
+				case err != nil:
+					outcomes[brief(err)]++
+				case safedial.IsSelfConnect(conn):
+					outcomes["connected to itself"]++
+					if r.ours && !(strings.HasPrefix(r.network, "udp") && strings.HasPrefix(r.name, "NetDialer")) {
+						fail("%s %s: a self-connection", r.name, r.network)
+					}
+				case r.ports != safedial.PortRange{} && !r.ports.Contains(port(conn)):
+					outcomes["connected from a port outside of LocalPorts"]++
+					fail("%s %s: connected from %d", r.name, r.network, port(conn))
+				default:
+					outcomes["connected"]++
+				}
+				if tcp, ok := conn.(*net.TCPConn); ok {
+					tcp.SetLinger(0)
+				}
+				if conn != nil {
+					conn.Close()
+				}
+			}
+			stop()
+			if l, err := net.Listen("tcp", address); strings.HasPrefix(r.network, "tcp") && err != nil {
+				if r.ours {
+					fail("%s %s: the port is blocked: %v", r.name, r.network, err)
+				} else {
+					outcomes["blocked"]++
+				}
+			} else if l != nil {
+				l.Close()
+			}
+			fmt.Printf("%-24s %s live %-5t: %v\n", r.name, r.network, live, outcomes)
+		}
+	}
+	// A fixed port is the one way to be sure of a self-connection.
+	for i, network := range []string{"tcp4", "udp4"} {
+		for j, name := range []string{"net.Dialer", "Dialer", "NetDialer"} {
+			number := 40001 + 3*i + j
+			address := fmt.Sprintf("127.0.0.1:%d", number)
+			var local net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
+			if network == "udp4" {
+				local = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
+			}
+			d := map[string]dialer{
+				"net.Dialer": &net.Dialer{LocalAddr: local},
+				"Dialer":     &safedial.Dialer{LocalAddr: local},
+				"NetDialer":  (&safedial.Dialer{LocalAddr: local}).NetDialer(),
+			}[name]
+			conn, err := d.Dial(network, address)
+			self := conn != nil && safedial.IsSelfConnect(conn)
+			if self && name != "net.Dialer" {
+				fail("%s %s: a self-connection from a fixed port", name, network)
+			}
+			if conn != nil {
+				conn.Close()
+			}
+			l, blocked := net.Listen("tcp4", address)
+			if blocked == nil {
+				l.Close()
+			} else if name != "net.Dialer" {
+				fail("%s: %v", name, blocked)
+			}
+			fmt.Printf("%-24s %s from the destination's own port: self %t, %v; then a server: %v\n", name, network, self, cmp.Or(err, errors.New("connected")), cmp.Or(blocked, errors.New("starts")))
+		}
+	}
+	fmt.Printf("done: %d failures\n", bad)
+	if bad > 0 {
+		os.Exit(1)
+	}
+}
+
+func port(conn net.Conn) uint16 {
+	switch a := conn.LocalAddr().(type) {
+	case *net.TCPAddr:
+		return uint16(a.Port)
+	case *net.UDPAddr:
+		return uint16(a.Port)
+	}
+	return 0
+}
+
+// target returns the address of a port inside of the usual local port range, and has
+// a server there if it is to be live.
+func target(network string, live bool) (stop func(), address string, err error) {
+	address = "127.0.0.1:40000"
+	if strings.HasSuffix(network, "6") {
+		address = "[::1]:40000"
+	}
+	if !live {
+		return func() {}, address, nil
+	}
+	if strings.HasPrefix(network, "udp") {
+		c, err := net.ListenPacket(network, address)
+		if err != nil {
+			return nil, "", err
+		}
+		return func() { c.Close() }, address, nil
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return nil, "", err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { conn.Read(make([]byte, 1)); conn.Close() }()
+		}
+	}()
+	return func() { l.Close() }, address, nil
+}
+
+func brief(err error) string {
+	for _, known := range []error{safedial.ErrSelfConnect, syscall.ECONNREFUSED, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EAGAIN} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return err.Error()
+}

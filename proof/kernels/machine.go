@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A machine is how QEMU emulates an architecture.
+type machine struct {
+	program       string
+	debianPackage string
+	options       []string
+	console       string
+}
+
+var machines = map[string]machine{
+	"amd64": {"qemu-system-x86_64", "qemu-system-x86", []string{"-machine", "q35", "-cpu", "max"}, "ttyS0"},
+	"arm64": {"qemu-system-aarch64", "qemu-system-arm", []string{"-machine", "virt", "-cpu", "cortex-a57"}, "ttyAMA0"},
+	"s390x": {"qemu-system-s390x", "qemu-system-misc", []string{"-machine", "s390-ccw-virtio", "-cpu", "max"}, "ttysclp0"},
+}
+
+// A booting kernel gets so much time to reach its first process.
+const bootLimit = 3 * time.Minute
+
+// A report is what the tests in an environment have said.
+type report struct {
+	release                 string
+	passed, failed, skipped int
+
+	failures []string // names of tests
+	pkg      string   // that runs
+	last     string   // the test that was named last
+	tail     []string // the last lines of the console
+	statuses int      // exit statuses other than 0
+	ended    bool
+}
+
+func (r report) String() string {
+	release := r.release
+	if release == "" {
+		release = "no kernel"
+	}
+	return fmt.Sprintf("%s, %d passed, %d failed, %d skipped", release, r.passed, r.failed, r.skipped)
+}
+
+const tailLines = 40
+
+// read takes in a line of the console.
+func (r *report) read(line string) {
+	r.tail = append(r.tail, line)
+	if len(r.tail) > tailLines {
+		r.tail = r.tail[1:]
+	}
+	if name, ok := strings.CutPrefix(line, markRelease); ok && r.release == "" {
+		r.release = name
+	}
+	if name, ok := strings.CutPrefix(line, markStart); ok {
+		r.pkg = name
+	}
+	if status, ok := strings.CutPrefix(line, markExit); ok {
+		if n, err := strconv.Atoi(status); err != nil || n != 0 {
+			r.statuses++
+		}
+	}
+	r.ended = r.ended || line == markEnd
+	if name, ok := strings.CutPrefix(line, "=== RUN   "); ok {
+		r.last = name
+	}
+	// Those of subtests are indented.
+	for prefix, count := range map[string]*int{"--- PASS: ": &r.passed, "--- FAIL: ": &r.failed, "--- SKIP: ": &r.skipped} {
+		if name, ok := strings.CutPrefix(line, prefix); ok {
+			*count++
+			if count == &r.failed {
+				r.failures = append(r.failures, r.pkg+" "+name)
+			}
+		}
+	}
+}
+
+// err returns why the run is no success.
+func (r *report) err() error {
+	switch tail := strings.Join(r.tail, "\n"); {
+	case r.release == "":
+		return fmt.Errorf("the kernel did not boot; the end of its console:\n%s", tail)
+	case !r.ended:
+		return fmt.Errorf("the machine ended in %s, after the start of %s; the end of its console:\n%s", r.pkg, r.last, tail)
+	case r.failed > 0:
+		return fmt.Errorf("failed: %s", strings.Join(r.failures, ", "))
+	case r.statuses > 0:
+		return fmt.Errorf("an exit status other than 0; the end of the console:\n%s", tail)
+	case r.passed == 0:
+		return errors.New("no test ran")
+	}
+	return nil
+}
+
+// logFile returns where the console of the last run stays.
+func logFile(env environment) string { return filepath.Join(*cache, env.name+".log") }
+
+// boot boots the kernel with the image, and reports what its tests say.
+func boot(ctx context.Context, env environment, kernel, image string) (r report, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the limit of %s is up", *limit))
+	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	m := machines[env.arch]
+	args := append([]string{
+		"-nodefaults", "-nographic", "-serial", "stdio", "-no-reboot", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G",
+		"-kernel", kernel, "-initrd", image,
+		"-append", "console=" + m.console + " quiet panic=-1",
+	}, m.options...)
+	cmd := exec.CommandContext(ctx, m.program, args...)
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		return r, err
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		return r, err
+	}
+	booting := time.AfterFunc(bootLimit, func() { giveUp(fmt.Errorf("no first process within %s", bootLimit)) })
+	defer booting.Stop()
+	log, err := os.Create(logFile(env))
+	if err != nil {
+		return r, err
+	}
+	defer log.Close()
+	var shown io.Writer = log
+	if *verbose {
+		shown = io.MultiWriter(log, os.Stdout)
+	}
+	lines := bufio.NewScanner(console)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		fmt.Fprintln(shown, line)
+		if r.read(line); r.release != "" {
+			booting.Stop()
+		}
+	}
+	err = cmd.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return r, fmt.Errorf("%w: %w", cause, r.err())
+	}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w\n%s", m.program, err, said.String())
+	}
+	return r, r.err()
+}

@@ -1,0 +1,160 @@
+// Kernels runs this module's tests inside real kernels: Debian's of several
+// releases and architectures, or one that the user names. It boots each in QEMU,
+// without KVM, from an initramfs that holds the statically built tests.
+//
+//	go run ./proof/kernels                            # every environment
+//	go run ./proof/kernels -env 6.1-amd64 -run Differential -v .
+//	go run ./proof/kernels -kernel bzImage -arch amd64
+//
+// It needs no root, and installs nothing: it says which Debian packages are missing.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"time"
+)
+
+// dialing are the tests that run where an emulated processor is slow.
+const dialing = "NeverSelfConnects|Differential|EveryWay|LocalPorts|Retries|UDP|Own|Fixed|KernelClamps|Example|Parse|PortRange|Same|Split|Pick"
+
+// An environment is a kernel on a machine, and the tests that run there if the user
+// names none.
+type environment struct {
+	name   string
+	arch   string // as Go names it
+	kernel string // a file; if empty, the newest of Debian's packages
+	debian string // matches the names of those
+	run    string
+}
+
+var environments = []environment{
+	{name: "6.12-amd64", arch: "amd64", debian: `^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
+	{name: "6.1-amd64", arch: "amd64", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
+	{name: "6.1-arm64", arch: "arm64", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`, run: dialing},
+	{name: "6.1-s390x", arch: "s390x", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing},
+}
+
+var (
+	onlyEnv    = flag.String("env", "", "run in the environments whose names match this `regexp`")
+	onlyArch   = flag.String("arch", "", "run on this `architecture` alone")
+	kernelFile = flag.String("kernel", "", "boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture")
+	run        = flag.String("run", "", "run the tests that match this `regexp`")
+	skip       = flag.String("skip", "", "leave out the tests that match this `regexp`")
+	limit      = flag.Duration("limit", 20*time.Minute, "give each environment so much time")
+	verbose    = flag.Bool("v", false, "show the console")
+	cache      = flag.String("cache", "", "keep Debian's packages in this `folder`; remove it to fetch newer ones (default: a folder of the user's cache)")
+	sources    = flag.String("sources", "", "take Debian's packages from this apt sources.list `file` instead of the system's own")
+)
+
+func main() {
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [flags] [packages; by default those of the library and its proof]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := runAll(ctx, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+		os.Exit(1)
+	}
+}
+
+var errFailed = errors.New("not every test passed")
+
+func runAll(ctx context.Context, packages []string) error {
+	envs, err := chosen()
+	if err != nil {
+		return err
+	}
+	if err := checkPrograms(envs); err != nil {
+		return err
+	}
+	if *cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		*cache = filepath.Join(base, "safedial-kernels")
+	}
+	if err := os.MkdirAll(*cache, 0o755); err != nil {
+		return err
+	}
+	failed := false
+	for _, env := range envs {
+		start := time.Now()
+		r, err := env.test(ctx, packages)
+		failed = failed || err != nil
+		fmt.Printf("%s: %s, %d s\n", env.name, r, int(time.Since(start).Seconds()))
+		if err != nil {
+			fmt.Printf("%s: %v\n%s: the whole console is in %s\n", env.name, err, env.name, logFile(env))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if failed {
+		return errFailed
+	}
+	return nil
+}
+
+// chosen returns the environments that the flags name.
+func chosen() ([]environment, error) {
+	if *kernelFile != "" {
+		arch := runtime.GOARCH
+		if *onlyArch != "" {
+			arch = *onlyArch
+		}
+		if _, ok := machines[arch]; !ok {
+			return nil, fmt.Errorf("no machine of the architecture %q is known", arch)
+		}
+		return []environment{{name: filepath.Base(*kernelFile), arch: arch, kernel: *kernelFile}}, nil
+	}
+	match, err := regexp.Compile(*onlyEnv)
+	if err != nil {
+		return nil, err
+	}
+	var envs []environment
+	for _, env := range environments {
+		if match.MatchString(env.name) && (*onlyArch == "" || *onlyArch == env.arch) {
+			envs = append(envs, env)
+		}
+	}
+	if len(envs) == 0 {
+		return nil, errors.New("no environment has that name and architecture")
+	}
+	return envs, nil
+}
+
+// test runs the tests of the packages in the environment.
+func (env environment) test(ctx context.Context, packages []string) (report, error) {
+	dir, err := os.MkdirTemp("", "kernels")
+	if err != nil {
+		return report{}, err
+	}
+	defer os.RemoveAll(dir)
+	kernel := env.kernel
+	if kernel == "" {
+		if kernel, err = fetchKernel(ctx, env); err != nil {
+			return report{}, err
+		}
+	}
+	shell, err := fetchBusybox(ctx, env.arch)
+	if err != nil {
+		return report{}, err
+	}
+	image, err := buildImage(ctx, dir, env, shell, packages)
+	if err != nil {
+		return report{}, err
+	}
+	return boot(ctx, env, kernel, image)
+}
