@@ -84,7 +84,9 @@ func ExampleDialContext() {
 	}))
 	defer server.Close()
 
-	client := http.Client{Transport: &http.Transport{DialContext: safedial.DialContext}}
+	transport := http.DefaultTransport.(*http.Transport).Clone() // keeps HTTP/2 and the proxy settings
+	transport.DialContext = safedial.DialContext
+	client := http.Client{Transport: transport, Timeout: 5 * time.Second} // DialContext has none of its own
 	response, err := client.Get(server.URL)
 	if err != nil {
 		log.Fatal(err)
@@ -111,7 +113,7 @@ func ExampleDialer_Dial() {
 	l := greet()
 	defer l.Close()
 
-	d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	d := safedial.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
 	conn, err := d.Dial("tcp", l.Addr().String())
 	if err != nil {
 		log.Fatal(err)
@@ -124,7 +126,7 @@ func ExampleDialer_DialTCP() {
 	l := greet()
 	defer l.Close()
 
-	var d safedial.Dialer
+	d := safedial.Dialer{Timeout: 5 * time.Second}
 	remote := l.Addr().(*net.TCPAddr).AddrPort()
 	conn, err := d.DialTCP(context.Background(), "tcp", netip.AddrPort{}, remote)
 	if err != nil {
@@ -141,7 +143,7 @@ func ExampleDialer_DialUDP() {
 	}
 	defer packets.Close()
 
-	var d safedial.Dialer
+	d := safedial.Dialer{Timeout: 5 * time.Second}
 	remote := packets.LocalAddr().(*net.UDPAddr).AddrPort()
 	conn, err := d.DialUDP(context.Background(), "udp", netip.AddrPort{}, remote)
 	if err != nil {
@@ -159,7 +161,7 @@ func ExampleDialer_DialTarget() {
 	l := greet()
 	defer l.Close()
 
-	var d safedial.Dialer
+	d := safedial.Dialer{Timeout: 5 * time.Second}
 	conn, err := d.DialTarget(context.Background(), l.Addr().String())
 	if err != nil {
 		log.Fatal(err)
