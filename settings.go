@@ -93,6 +93,7 @@ func (d *Dialer) callersControl() controlFunc {
 // isTCP and isUDP report networks on which self-connections are prevented. They
 // take the networks of a dial and those of a hook.
 func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
+
 func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
 
 // portLimits are the settings that limit the choice of the local port.

@@ -173,10 +173,10 @@ func TestLocalPortsSayWhy(t *testing.T) {
 			}
 		}
 		for want, d := range map[string]safedial.Dialer{
-			"local ports 50000-50099: all reserved by ip_local_reserved_ports":                                                   {LocalPorts: ports(50000, 50099)},
-			"local ports 40000-40010: none in the range 41000-41010 that the caller's hook has set":                              {LocalPorts: ports(40000, 40010), Control: limit(41000, 41010)},
-			"avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001":                          {AvoidPorts: []uint16{40001, 40000}, Control: limit(40000, 40001)},
-			"local ports 40000-40001, avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001": {LocalPorts: ports(40000, 40001), AvoidPorts: []uint16{40000, 40001}},
+			"local ports 50000-50099: all reserved by ip_local_reserved_ports":                          {LocalPorts: ports(50000, 50099)},
+			"local ports 40000-40010: none in the range 41000-41010 that the caller's hook has set":     {LocalPorts: ports(40000, 40010), Control: limit(41000, 41010)},
+			"avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001": {AvoidPorts: []uint16{40001, 40000}, Control: limit(40000, 40001)},
+			"local ports 40000-40001: no port other than [9000 40000 40001] in the range 40000-40001":   {LocalPorts: ports(40000, 40001), AvoidPorts: []uint16{40000, 40001}},
 		} {
 			d.MaxRetries = 1000
 			d.OnRetry = func(_ context.Context, r safedial.Retry) { t.Errorf("retried: %v", r.Err) }

@@ -1,0 +1,5 @@
+package generated
+
+import "net"
+
+func dialInTest() { net.Dial("tcp", "a:80") }

@@ -1,0 +1,8 @@
+// Package redis stands for the real one.
+package redis
+
+// Options stand for the real ones.
+type Options struct {
+	Dialer    func()
+	TLSConfig *struct{}
+}

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"net/http"
+)
+
+func main() { // want `http.DefaultTransport does not use safedial`
+	http.ListenAndServe("", nil)
+}
