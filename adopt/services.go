@@ -62,7 +62,7 @@ func DNS(client *dns.Client, d *safedial.Dialer) {
 // FTP is github.com/jlaffaye/ftp.
 //
 // TLS: the library's
-// Timeouts: d's
+// Timeouts: the library's, 30 s, for the control connection; d's Timeout holds too
 // Keep-alive: d's
 // Proxies: none
 // Note: data connections too

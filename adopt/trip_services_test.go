@@ -136,8 +136,8 @@ func TestRoundTripFTP(t *testing.T) {
 			p := process{dir: t.TempDir()}
 			files := filepath.Join(p.dir, "files")
 			require.NoError(t, os.Mkdir(files, 0o700))
-			require.NoError(t, os.WriteFile(filepath.Join(files, "peer"), nil, 0o400))
-			require.NoError(t, os.Chmod(files, 0o500)) // vsftpd refuses a root that can be written
+			require.NoError(t, os.WriteFile(filepath.Join(files, "peer"), nil, 0o444))
+			require.NoError(t, os.Chmod(files, 0o555)) // vsftpd refuses a root that can be written
 			config := p.write(t, "conf", "listen=YES\nlisten_address=127.0.0.1\nlisten_port=%s\nanonymous_enable=YES\nrun_as_launching_user=YES\n"+
 				"anon_root=%s\nsecure_chroot_dir=%s\npasv_min_port=21000\npasv_max_port=21100\nseccomp_sandbox=NO\nbackground=NO\n", port(t, address), files, files)
 			return p.start(t, address, "vsftpd", config)
