@@ -3,8 +3,12 @@ module github.com/safedial/safedial
 go 1.26.0
 
 require (
-	github.com/stretchr/testify v1.12.1
-	golang.org/x/sys v0.49.0
+	github.com/stretchr/testify v1.9.0
+	golang.org/x/sys v0.30.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/davecgh/go-spew v1.1.1 // indirect
+	github.com/pmezard/go-difflib v1.0.0 // indirect
+	gopkg.in/yaml.v3 v3.0.1 // indirect
+)
