@@ -26,7 +26,7 @@ func TestRoundTripNATS(t *testing.T) {
 		start: func(t *testing.T, address string) error {
 			return process{dir: t.TempDir()}.start(t, address, "nats-server", "-a", "127.0.0.1", "-p", port(t, address))
 		},
-		call: func(ctx context.Context, address string, d *safedial.Dialer) error {
+		call: func(_ context.Context, address string, d *safedial.Dialer) error {
 			options := []nats.Option{nats.Timeout(time.Second)}
 			if d != nil {
 				options = append(options, NATS(d))
@@ -137,7 +137,7 @@ func TestRoundTripRabbitMQ(t *testing.T) {
 	trip{
 		server: "RabbitMQ", program: "rabbitmq-server", debian: "rabbitmq-server",
 		start: startRabbitMQ,
-		call: func(ctx context.Context, address string, d *safedial.Dialer) error {
+		call: func(_ context.Context, address string, d *safedial.Dialer) error {
 			config := amqp.Config{SASL: []amqp.Authentication{&amqp.PlainAuth{Username: "guest", Password: "guest"}}, Vhost: "/"}
 			if d != nil {
 				RabbitMQ(&config, d)

@@ -142,7 +142,7 @@ func TestRoundTripFTP(t *testing.T) {
 				"anon_root=%s\nsecure_chroot_dir=%s\npasv_min_port=21000\npasv_max_port=21100\nseccomp_sandbox=NO\nbackground=NO\n", port(t, address), files, files)
 			return p.start(t, address, "vsftpd", config)
 		},
-		call: func(ctx context.Context, address string, d *safedial.Dialer) error {
+		call: func(_ context.Context, address string, d *safedial.Dialer) error {
 			options := []ftp.DialOption{ftp.DialWithTimeout(time.Second)}
 			if d != nil {
 				options = []ftp.DialOption{FTP(d)}

@@ -17,51 +17,54 @@ import (
 	"github.com/safedial/safedial"
 )
 
+// dialings are the libraries, and whether their dials have a deadline.
+var dialings = map[string]struct {
+	deadline bool
+	call     func(ctx context.Context, address string, d *safedial.Dialer) error
+}{
+	"Temporal": {true, func(_ context.Context, address string, d *safedial.Dialer) error {
+		options := temporal.Options{HostPort: address}
+		Temporal(&options, d)
+		client, err := temporal.Dial(options)
+		if err == nil {
+			client.Close()
+		}
+		return err
+	}},
+	"Kubernetes": {false, func(_ context.Context, address string, d *safedial.Dialer) error {
+		config := &kubernetes.Config{Host: "http://" + address}
+		Kubernetes(config, d)
+		client, err := kubernetes.HTTPClientFor(config)
+		if err != nil {
+			return err
+		}
+		response, err := client.Get("http://" + address)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return err
+	}},
+	"Elasticsearch": {false, func(ctx context.Context, address string, d *safedial.Dialer) error {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.DialContext = d.DialContext
+		config := elasticsearch.Config{Addresses: []string{"http://" + address}}
+		Elasticsearch(&config, t)
+		client, err := elasticsearch.NewClient(config)
+		if err != nil {
+			return err
+		}
+		response, err := client.Info(client.Info.WithContext(ctx))
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return err
+	}},
+}
+
 // TestDials sees that the libraries dial by safedial, and with a deadline where the
 // page says so.
 func TestDials(t *testing.T) {
-	for library, c := range map[string]struct {
-		deadline bool
-		call     func(ctx context.Context, address string, d *safedial.Dialer) error
-	}{
-		"Temporal": {true, func(_ context.Context, address string, d *safedial.Dialer) error {
-			options := temporal.Options{HostPort: address}
-			Temporal(&options, d)
-			client, err := temporal.Dial(options)
-			if err == nil {
-				client.Close()
-			}
-			return err
-		}},
-		"Kubernetes": {false, func(_ context.Context, address string, d *safedial.Dialer) error {
-			config := &kubernetes.Config{Host: "http://" + address}
-			Kubernetes(config, d)
-			client, err := kubernetes.HTTPClientFor(config)
-			if err != nil {
-				return err
-			}
-			response, err := client.Get("http://" + address)
-			if err == nil {
-				_ = response.Body.Close()
-			}
-			return err
-		}},
-		"Elasticsearch": {false, func(ctx context.Context, address string, d *safedial.Dialer) error {
-			t := http.DefaultTransport.(*http.Transport).Clone()
-			t.DialContext = d.DialContext
-			config := elasticsearch.Config{Addresses: []string{"http://" + address}}
-			Elasticsearch(&config, t)
-			client, err := elasticsearch.NewClient(config)
-			if err != nil {
-				return err
-			}
-			response, err := client.Info(client.Info.WithContext(ctx))
-			if err == nil {
-				_ = response.Body.Close()
-			}
-			return err
-		}},
-	} {
+	for library, c := range dialings {
 		t.Run(library, func(t *testing.T) {
 			dialed := make(chan bool, 1)
 			d := safedial.Dialer{ControlContext: func(ctx context.Context, _, _ string, _ syscall.RawConn) error {

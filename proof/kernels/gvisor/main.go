@@ -30,17 +30,36 @@ type row struct {
 	ports   safedial.PortRange
 }
 
+// failures counts what must not be.
+var failures int
+
+func fail(format string, args ...any) {
+	failures++
+	fmt.Printf("FAIL "+format+"\n", args...)
+}
+
 func main() {
 	flag.Parse()
 	system, err := safedial.LocalPortRange()
 	fmt.Printf("local ports %v %v\n", system, err)
-	bad := 0
-	fail := func(format string, args ...any) {
-		bad++
-		fmt.Printf("FAIL "+format+"\n", args...)
+	for _, live := range []bool{false, true} {
+		for _, r := range rows() {
+			r.run(live)
+		}
 	}
+	for i, network := range []string{"tcp4", "udp4"} {
+		for j, name := range []string{"net.Dialer", "Dialer", "NetDialer"} {
+			fromOwnPort(network, name, 40001+3*i+j)
+		}
+	}
+	fmt.Printf("done: %d failures\n", failures)
+	if failures > 0 {
+		os.Exit(1)
+	}
+}
+
+func rows() (rows []row) {
 	narrow := safedial.PortRange{Low: 50000, High: 50009}
-	var rows []row
 	for _, network := range []string{"tcp4", "tcp6", "udp4", "udp6"} {
 		limited := &safedial.Dialer{LocalPorts: narrow}
 		rows = append(rows,
@@ -51,85 +70,83 @@ func main() {
 			row{"NetDialer, LocalPorts", network, limited.NetDialer(), true, narrow},
 		)
 	}
-	for _, live := range []bool{false, true} {
-		for _, r := range rows {
-			stop, address, err := target(r.network, live)
-			if err != nil {
-				fmt.Printf("%-24s %s live %-5t: no server: %v\n", r.name, r.network, live, err)
-				continue
-			}
-			outcomes := map[string]int{}
-			for range *dials {
-				conn, err := r.dialer.Dial(r.network, address)
-				switch {
-				case err != nil:
-					outcomes[brief(err)]++
-				case safedial.IsSelfConnect(conn):
-					outcomes["connected to itself"]++
-					if r.ours && !(strings.HasPrefix(r.network, "udp") && strings.HasPrefix(r.name, "NetDialer")) {
-						fail("%s %s: a self-connection", r.name, r.network)
-					}
-				case r.ports != safedial.PortRange{} && !r.ports.Contains(port(conn)):
-					outcomes["connected from a port outside of LocalPorts"]++
-					fail("%s %s: connected from %d", r.name, r.network, port(conn))
-				default:
-					outcomes["connected"]++
-				}
-				if tcp, ok := conn.(*net.TCPConn); ok {
-					tcp.SetLinger(0)
-				}
-				if conn != nil {
-					conn.Close()
-				}
-			}
-			stop()
-			if l, err := net.Listen("tcp", address); strings.HasPrefix(r.network, "tcp") && err != nil {
-				if r.ours {
-					fail("%s %s: the port is blocked: %v", r.name, r.network, err)
-				} else {
-					outcomes["blocked"]++
-				}
-			} else if l != nil {
-				l.Close()
-			}
-			fmt.Printf("%-24s %s live %-5t: %v\n", r.name, r.network, live, outcomes)
+	return rows
+}
+
+// run dials a port with or without a server, and then starts a server there.
+func (r row) run(live bool) {
+	stop, address, err := target(r.network, live)
+	if err != nil {
+		fmt.Printf("%-24s %s live %-5t: no server: %v\n", r.name, r.network, live, err)
+		return
+	}
+	outcomes := map[string]int{}
+	for range *dials {
+		outcomes[r.once(address)]++
+	}
+	stop()
+	if l, err := net.Listen("tcp", address); strings.HasPrefix(r.network, "tcp") && err != nil {
+		if r.ours {
+			fail("%s %s: the port is blocked: %v", r.name, r.network, err)
+		} else {
+			outcomes["blocked"]++
 		}
+	} else if l != nil {
+		l.Close()
 	}
-	// A fixed port is the one way to be sure of a self-connection.
-	for i, network := range []string{"tcp4", "udp4"} {
-		for j, name := range []string{"net.Dialer", "Dialer", "NetDialer"} {
-			number := 40001 + 3*i + j
-			address := fmt.Sprintf("127.0.0.1:%d", number)
-			var local net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
-			if network == "udp4" {
-				local = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
-			}
-			d := map[string]dialer{
-				"net.Dialer": &net.Dialer{LocalAddr: local},
-				"Dialer":     &safedial.Dialer{LocalAddr: local},
-				"NetDialer":  (&safedial.Dialer{LocalAddr: local}).NetDialer(),
-			}[name]
-			conn, err := d.Dial(network, address)
-			self := conn != nil && safedial.IsSelfConnect(conn)
-			if self && name != "net.Dialer" {
-				fail("%s %s: a self-connection from a fixed port", name, network)
-			}
-			if conn != nil {
-				conn.Close()
-			}
-			l, blocked := net.Listen("tcp4", address)
-			if blocked == nil {
-				l.Close()
-			} else if name != "net.Dialer" {
-				fail("%s: %v", name, blocked)
-			}
-			fmt.Printf("%-24s %s from the destination's own port: self %t, %v; then a server: %v\n", name, network, self, cmp.Or(err, errors.New("connected")), cmp.Or(blocked, errors.New("starts")))
+	fmt.Printf("%-24s %s live %-5t: %v\n", r.name, r.network, live, outcomes)
+}
+
+// once dials, and returns what came of it.
+func (r row) once(address string) string {
+	conn, err := r.dialer.Dial(r.network, address)
+	if err != nil {
+		return brief(err)
+	}
+	defer conn.Close()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	switch {
+	case safedial.IsSelfConnect(conn):
+		if r.ours && !(strings.HasPrefix(r.network, "udp") && strings.HasPrefix(r.name, "NetDialer")) {
+			fail("%s %s: a self-connection", r.name, r.network)
 		}
+		return "connected to itself"
+	case r.ports != safedial.PortRange{} && !r.ports.Contains(port(conn)):
+		fail("%s %s: connected from %d", r.name, r.network, port(conn))
+		return "connected from a port outside of LocalPorts"
 	}
-	fmt.Printf("done: %d failures\n", bad)
-	if bad > 0 {
-		os.Exit(1)
+	return "connected"
+}
+
+// fromOwnPort dials a port from itself, the one way to be sure of a self-connection.
+func fromOwnPort(network, name string, number int) {
+	address := fmt.Sprintf("127.0.0.1:%d", number)
+	var local net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
+	if network == "udp4" {
+		local = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: number}
 	}
+	d := map[string]dialer{
+		"net.Dialer": &net.Dialer{LocalAddr: local},
+		"Dialer":     &safedial.Dialer{LocalAddr: local},
+		"NetDialer":  (&safedial.Dialer{LocalAddr: local}).NetDialer(),
+	}[name]
+	conn, err := d.Dial(network, address)
+	self := conn != nil && safedial.IsSelfConnect(conn)
+	if self && name != "net.Dialer" {
+		fail("%s %s: a self-connection from a fixed port", name, network)
+	}
+	if conn != nil {
+		conn.Close()
+	}
+	l, blocked := net.Listen("tcp4", address)
+	if blocked == nil {
+		l.Close()
+	} else if name != "net.Dialer" {
+		fail("%s: %v", name, blocked)
+	}
+	fmt.Printf("%-24s %s from the destination's own port: self %t, %v; then a server: %v\n", name, network, self, cmp.Or(err, errors.New("connected")), cmp.Or(blocked, errors.New("starts")))
 }
 
 func port(conn net.Conn) uint16 {
