@@ -121,9 +121,12 @@ type Dialer struct {
 	// dials are not retried.
 	//
 	// The first retries follow immediately. If the system found no local port, those
-	// after the second wait: 1 ms, then twice as long each time, up to 128 ms. A
-	// large number therefore retries until the context ends. A destination to which
-	// the host has no source address is not retried after a pause.
+	// after the second wait: 1 ms, then twice as long each time, up to 128 ms. With a
+	// large number, a dial is retried until the context ends, about eight times a
+	// second; each retry searches all ports once more. A destination to which the
+	// host has no source address is not retried after a pause. If dials often find no
+	// port, close connections earlier, let them be reused, or widen the local port
+	// range.
 	//
 	// On systems other than Linux, and on Linux for UDP, a retry is a dial of all
 	// addresses. On systems other than Linux, package net by itself dials a TCP
@@ -146,8 +149,9 @@ type Dialer struct {
 	//
 	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.
 	// Without it, dials fail with an error that matches [errors.ErrUnsupported]. A
-	// dial also fails if no port is left to choose from, or if Low is greater than
-	// High.
+	// dial also fails if Low is greater than High, or if there is no port to choose
+	// from; the error says whether the local port range, the reserved ports or the
+	// caller's own range leaves none.
 	LocalPorts PortRange
 
 	// AvoidPorts are ports that the system must not choose as the local port, for TCP
@@ -213,8 +217,9 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-// DialTimeout acts like Dial with a timeout instead of d.Timeout. If the timeout is
-// zero, there is none. If it is negative, the dial fails immediately.
+// DialTimeout acts like Dial with a timeout instead of d.Timeout, so that d has the
+// interface that github.com/lib/pq takes. If the timeout is zero, there is none. If
+// it is negative, the dial fails immediately.
 func (d *Dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	limited := *d
 	limited.Timeout = timeout

@@ -130,6 +130,10 @@ func socketNetwork(network string, dest netip.AddrPort) string {
 //	unix-abstract:name    an abstract Unix socket
 //	\x00name              an abstract Unix socket
 //
+// It also fits what else takes a dial function of an address alone, such as the
+// RegisterDialContext function of github.com/go-sql-driver/mysql and the DialContext
+// option of github.com/ClickHouse/clickhouse-go.
+//
 // The path is not decoded as a URL. DialTarget acts like DialContext with the
 // network and the address that the target names. A host called "unix" needs a final
 // dot: "unix.:80".
