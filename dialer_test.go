@@ -256,6 +256,7 @@ func TestDialedAddressOfError(t *testing.T) {
 	elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
 	for _, c := range []struct{ network, address, want string }{
 		{"tcp", "192.0.2.1:80", "192.0.2.1:80"},
+		{"tcp", ":80", ":80"},
 		{"tcp", "[::]:80", "[::]:80"},
 		{"tcp6", "[fe80::1%lo]:80", "[fe80::1%lo]:80"},
 		{"udp", "10.96.0.1:53", "10.96.0.1:53"},

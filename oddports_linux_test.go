@@ -1,3 +1,5 @@
+//go:build !safedial_portable
+
 package safedial_test
 
 import (

@@ -76,13 +76,17 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 // remoteAddr returns the address that was dialed, in net's form: addr, unless the
 // target says more.
 func (t *target) remoteAddr(addr net.Addr) net.Addr {
-	if literal, err := netip.ParseAddrPort(t.address); t.remote == nil && err == nil {
-		if isUDP(t.network) {
-			return net.UDPAddrFromAddrPort(literal)
-		}
-		return net.TCPAddrFromAddrPort(literal)
+	host, text, _ := net.SplitHostPort(t.address)
+	port, err := parsePort(text)
+	ip, parseErr := netip.ParseAddr(host)
+	if t.remote != nil || err != nil || parseErr != nil && host != "" {
+		return cmp.Or(t.remote, addr)
 	}
-	return cmp.Or(t.remote, addr)
+	literal := &net.TCPAddr{IP: ip.AsSlice(), Port: int(port), Zone: ip.Zone()}
+	if isUDP(t.network) {
+		return (*net.UDPAddr)(literal)
+	}
+	return literal
 }
 
 // asNet returns the error of a dial as net.Dialer returns it, if it binds local
