@@ -1,3 +1,5 @@
+//go:build linux
+
 // Kernels runs this module's tests inside real kernels: Debian's of several
 // releases and architectures, or one that the user names. It boots each in QEMU,
 // without KVM, from an initramfs that holds the statically built tests.

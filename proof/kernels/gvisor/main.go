@@ -1,3 +1,5 @@
+//go:build linux
+
 // Gvisor dials dead and live ports of its own machine, by net.Dialer and by the
 // library, and prints what came of each. It is for sandboxes: build it statically,
 // and run it with "runsc --network=sandbox do", and --network=host.
