@@ -34,34 +34,34 @@ type budget struct {
 	systemCalls map[string]int // those that do not depend on the scheduler
 	allocs      float64
 	overNet     float64 // allocations beyond net.Dialer's
-	bytesByNet  float64 // bytes by net.Dialer's
+	bytesByNet  float64 // bytes by net.Dialer's; a slow machine reads the port range anew more often
 }
 
 var budgets = []budget{
 	{
 		name: "accepted, IPv4", network: "tcp", address: "127.0.0.1:9000",
 		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 5, "epoll_ctl": 2, "close": 1},
-		allocs:      20, overNet: 5, bytesByNet: 1.2,
+		allocs:      20, overNet: 5, bytesByNet: 1.3,
 	},
 	{
 		name: "accepted, IPv6, inside the range", network: "tcp", address: "[::1]:40000",
 		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 7, "epoll_ctl": 2, "close": 1},
-		allocs:      19, overNet: 5, bytesByNet: 1.2,
+		allocs:      19, overNet: 5, bytesByNet: 1.3,
 	},
 	{
 		name: "refused", network: "tcp", address: "127.0.0.1:9", refused: true,
 		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 1, "getpeername": 1, "close": 1},
-		allocs:      16, overNet: 4, bytesByNet: 1.2,
+		allocs:      16, overNet: 4, bytesByNet: 1.3,
 	},
 	{
 		name: "LocalAddr", network: "tcp", address: "127.0.0.1:9000", local: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
 		systemCalls: map[string]int{"socket": 1, "bind": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 6, "epoll_ctl": 2, "close": 1},
-		allocs:      21, overNet: 6, bytesByNet: 1.2,
+		allocs:      21, overNet: 6, bytesByNet: 1.4,
 	},
 	{
 		name: "UDP", network: "udp", address: "127.0.0.1:9000",
 		systemCalls: map[string]int{"socket": 1, "connect": 1, "getsockname": 1, "getpeername": 1, "setsockopt": 2, "epoll_ctl": 2, "close": 1},
-		allocs:      19, overNet: 5, bytesByNet: 1.2,
+		allocs:      19, overNet: 5, bytesByNet: 1.3,
 	},
 	// net.Dialer makes three sockets, each with one connect. The epoll_ctl and two of
 	// the close are of reading the local port range anew.
