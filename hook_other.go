@@ -52,7 +52,7 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 		}
 	}
 	port, err := parsePort(address[strings.LastIndexByte(address, ':')+1:])
-	if err != nil || !systemPorts().mayChoose(port) {
+	if err != nil || h.caller == nil && !systemPorts().mayChoose(port) { // the caller may bind any port
 		return err
 	}
 	return c.Control(func(fd uintptr) {

@@ -52,7 +52,7 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	if !source.IsValid() {
 		local, from = nil, to
 	}
-	if (!from.IsUnspecified() && !to.IsUnspecified() || !hookBinds) && from.Is4() != to.Is4() {
+	if !from.IsUnspecified() && !to.IsUnspecified() && from.Is4() != to.Is4() {
 		return t, false
 	}
 	if to.IsUnspecified() && !from.IsUnspecified() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -136,9 +135,6 @@ func dialEverything(t *testing.T) {
 								continue
 							}
 							c := configuration{system, port, destination, local, via, mptcp, !portable && portRange[mptcp] && portRange[false]}
-							if portable && c.unchecked() {
-								continue
-							}
 							c.dialDead(t)
 							c.dialLive(t)
 							configurations++
@@ -171,15 +167,6 @@ func (c configuration) dial() (net.Conn, error) {
 	c.local.set(&d, c.destination.Own, c.port)
 	d.SetMultipathTCP(c.mptcp)
 	return c.via.dial(&d, c.destination, c.port)
-}
-
-// unchecked reports whether nothing checks the dial elsewhere than on Linux: DialTCP
-// with 0.0.0.0 and an IPv6 address, and a hook that binds a port outside of the local
-// port range.
-func (c configuration) unchecked() bool {
-	unspecified := c.destination.Host == "" || c.local.name == "LocalAddr of zero" || c.local.name == "LocalAddr :port"
-	mixed := strings.HasSuffix(c.via.name, "DialTCP") && c.destination.Own == "::1" && unspecified
-	return mixed || c.local.name == "bound by Control" && !c.system.Contains(c.port)
 }
 
 // alone reports whether the port is the only one that the socket can get.
