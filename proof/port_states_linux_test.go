@@ -51,7 +51,11 @@ func (s portState) build(t *testing.T) (undo func()) {
 			closers = append(closers, func() { packets.Close() })
 		}
 	}
-	nstest.SetReservedPorts(t, strings.Join(numbers, ","))
+	if reservedPorts := strings.Join(numbers, ","); s.portRange {
+		nstest.SetReservedPorts(t, reservedPorts)
+	} else { // the library cannot use what it knows of them, so there is nothing to wait for
+		nstest.Sysctl(t, nstest.ReservedPortsFile, reservedPorts+"\n")
+	}
 	return func() {
 		for i := range closers {
 			closers[len(closers)-1-i]()
