@@ -3,8 +3,8 @@ module github.com/safedial/safedial
 go 1.26.0
 
 require (
-	github.com/stretchr/testify v1.9.0
-	golang.org/x/sys v0.30.0
+	github.com/stretchr/testify v1.8.3
+	golang.org/x/sys v0.21.0
 )
 
 require (
