@@ -42,12 +42,9 @@ func run(out io.Writer) error {
 	defer secure.Close()
 
 	d := safedial.Dialer{Timeout: 5 * time.Second}
-	transport := &http.Transport{
-		DialContext: d.DialContext,
-		// A transport with a dial function of its own speaks HTTP/2 only if told to.
-		ForceAttemptHTTP2: true,
-		TLSClientConfig:   &tls.Config{RootCAs: pool},
-	}
+	transport := http.DefaultTransport.(*http.Transport).Clone() // keeps HTTP/2 and proxies
+	transport.DialContext = d.DialContext
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	for _, url := range []string{"http://" + plain.Addr, "https://" + secure.Addr} {
