@@ -90,9 +90,10 @@ func TestNothing(t *testing.T) {
 		listen("udp", "127.0.0.1:40100")(t)
 		listen("tcp", "127.0.0.1:40050")(t) // reserved
 		listen("udp", "127.0.0.1:40050")(t)
-		accepted(t)                        // two connected sockets
-		accepted(t).Close()                // TIME_WAIT, but not to itself
-		dial(t, "udp", "127.0.0.1:9", nil) // nobody answers
+		accepted(t)                                                                                     // two connected sockets
+		accepted(t).Close()                                                                             // TIME_WAIT, but not to itself
+		dial(t, "udp", "127.0.0.1:9", nil)                                                              // nobody answers
+		dial(t, "udp", nstest.OwnAddress+":9001", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9001}) // the same port of another address
 		requireNothing(t)
 	})
 }
@@ -106,6 +107,10 @@ func TestWatch(t *testing.T) {
 		status := make(chan int)
 		go func() { status <- run(ctx, []string{"-watch", "-json", "-every", "1ms"}, in, io.Discard) }()
 		reports := json.NewDecoder(bufio.NewReader(out))
+		listen("tcp", "127.0.0.1:40005")(t) // found once, and there all the time
+		var first report
+		require.NoError(t, reports.Decode(&first))
+		require.Len(t, first.Findings, 1)
 		for range 2 {
 			l, err := net.Listen("tcp", "127.0.0.1:40000")
 			require.NoError(t, err)
