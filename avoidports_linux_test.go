@@ -91,6 +91,33 @@ func TestAvoidPortsKeepsServer(t *testing.T) {
 	})
 }
 
+// TestAvoidPortsAfterRangeChanges dials while the local port range that safedial has read
+// is no longer the host's, so that the kernel ignores what it is asked: a connection from
+// an avoided port must not be returned.
+func TestAvoidPortsAfterRangeChanges(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.RequirePortRange(t)
+		discard(t, "127.0.0.1:9000")
+		d := &safedial.Dialer{AvoidPorts: []uint16{40000, 40001, 40002, 40003, 40004, 40005, 40006, 50003}}
+		for range 5 {
+			for _, network := range []string{"tcp", "udp"} {
+				nstest.WriteLocalPorts(t, 50000, 50007)
+				nstest.AwaitPortsRead()
+				conn, err := d.Dial(network, "127.0.0.1:9000")
+				require.NoError(t, err)
+				nstest.Reset(conn)
+				nstest.WriteLocalPorts(t, 40000, 40007)
+				if conn, err = d.Dial(network, "127.0.0.1:9000"); err != nil {
+					assert.ErrorContains(t, err, "avoid ports", network)
+					continue
+				}
+				assert.EqualValues(t, 40007, nstest.AddrPort(conn.LocalAddr()).Port(), network)
+				nstest.Reset(conn)
+			}
+		}
+	})
+}
+
 // TestAvoidPortsNoneLeft: if all ports are avoided, the error says so; if the others
 // are taken, it is that of a host without free ports.
 func TestAvoidPortsNoneLeft(t *testing.T) {
