@@ -1,10 +1,15 @@
 // Command safedialcheck finds the places of a program that dial without safedial,
 // fixes those that are mechanical, and finds constant ports that a program listens
-// on although an outgoing connection may have them. The go command runs it:
+// on although an outgoing connection may have them. The go command runs it. From a
+// clone of safedial:
 //
-//	go install github.com/safedial/safedial/safedialcheck@latest
+//	go install -C safedialcheck .
+//
+// Then in the program's module:
+//
 //	go vet -vettool=$(which safedialcheck) ./...
-//	go get github.com/safedial/safedial && go fix -fixtool=$(which safedialcheck) -dials ./...
+//	go get github.com/safedial/safedial
+//	go fix -fixtool=$(which safedialcheck) -dials ./...
 //
 // See the packages dials and listenports for what the two checks report.
 package main

@@ -44,13 +44,16 @@ func (c *checker) defaultTransport(cur inspector.Cursor, what string) {
 	}
 }
 
-// mainFunc offers the line for http.DefaultTransport in main, if a package of the
-// program imports net/http.
+// mainFunc offers the line for http.DefaultTransport in main, if the package or what
+// it uses of others imports net/http. With -defaulttransport, it is every main's fix.
 func (c *checker) mainFunc(f *ast.FuncDecl) {
-	if c.Pkg.Name() != "main" || f.Recv != nil || f.Name.Name != "main" || f.Body == nil || !importsHTTP(c.Pkg) || c.switchesDefault() {
+	if c.Pkg.Name() != "main" || f.Recv != nil || f.Name.Name != "main" || f.Body == nil || c.switchesDefault() {
 		return
 	}
 	if !inMain {
+		if !importsHTTP(c.Pkg) {
+			return
+		}
 		c.leave(f.Name, "http.DefaultTransport", "packages of this program may use it; "+mainAdvice+" (-defaulttransport adds it)")
 		return
 	}

@@ -14,7 +14,11 @@
 // files too unless the flag -tests is set.
 //
 // With the flag -defaulttransport, the line that makes http.DefaultTransport dial
-// with safedial is added to main.
+// with safedial is added to main, whether or not the program uses it.
+//
+// A fix keeps the types of what it touches, so that the package builds. It cannot know
+// what another package does with a *net.Dialer that it is passed: it must not set
+// LocalAddr or Control on it, see the documentation of safedial.Dialer.NetDialer.
 package dials
 
 import (

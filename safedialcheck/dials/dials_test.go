@@ -15,7 +15,7 @@ func TestFixes(t *testing.T) {
 
 // TestLeft is for packages in which nothing is fixed.
 func TestLeft(t *testing.T) {
-	results := analysistest.Run(t, analysistest.TestData(), dials.Analyzer, "clients", "shadow", "generated", "advised", "switched")
+	results := analysistest.Run(t, analysistest.TestData(), dials.Analyzer, "clients", "shadow", "generated", "advised", "switched", "silent")
 	for _, r := range results {
 		for _, d := range r.Diagnostics {
 			require.Empty(t, d.SuggestedFixes, d.Message)
@@ -25,7 +25,7 @@ func TestLeft(t *testing.T) {
 
 func TestDefaultTransport(t *testing.T) {
 	set(t, "defaulttransport")
-	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), dials.Analyzer, "program", "switched")
+	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), dials.Analyzer, "program", "single", "switched")
 }
 
 // set sets a flag of the analyzer for a test.

@@ -109,8 +109,15 @@ func (f *finder) call(call *ast.CallExpr) {
 	if i, ok := builders[callee.FullName()]; ok && i < len(call.Args) {
 		f.check(call.Args[i])
 	}
-	if callee.FullName() == "fmt.Sprintf" && len(call.Args) > 0 {
+	for _, result := range f.results[callee.Origin()] {
+		f.check(result)
+	}
+	switch name := callee.FullName(); {
+	case len(call.Args) == 0:
+	case name == "fmt.Sprintf":
 		f.format(call.Args)
+	case name == "fmt.Sprint":
+		f.check(call.Args[len(call.Args)-1])
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 // A finder goes backwards from what a program listens on to constants.
 type finder struct {
 	*analysis.Pass
-	values    map[*types.Var][]ast.Expr // what the package assigns to variables, fields and parameters
+	values    map[*types.Var][]ast.Expr  // what the package assigns to variables, fields and parameters
+	results   map[*types.Func][]ast.Expr // what its functions return first
 	followed  map[*types.Var]bool
 	checked   map[ast.Expr]bool
 	generated map[*ast.File]bool
@@ -48,7 +49,7 @@ func (f *finder) listensOn(v *types.Var) bool {
 // from the calls that listen.
 func (f *finder) index(root inspector.Cursor) {
 	var calls []*ast.CallExpr
-	for cur := range root.Preorder((*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.CompositeLit)(nil), (*ast.CallExpr)(nil), (*ast.RangeStmt)(nil)) {
+	for cur := range root.Preorder((*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.CompositeLit)(nil), (*ast.CallExpr)(nil), (*ast.RangeStmt)(nil), (*ast.ReturnStmt)(nil)) {
 		switch n := cur.Node().(type) {
 		case *ast.AssignStmt:
 			f.assign(n.Lhs, n.Rhs)
@@ -63,6 +64,8 @@ func (f *finder) index(root inspector.Cursor) {
 		case *ast.CallExpr:
 			f.arguments(n)
 			calls = append(calls, n)
+		case *ast.ReturnStmt:
+			f.returned(cur, n)
 		case *ast.RangeStmt:
 			if n.Value != nil {
 				f.add(f.variable(n.Value), n.X) // what holds for the elements holds for the whole
@@ -129,6 +132,18 @@ func (f *finder) arguments(call *ast.CallExpr) {
 		} else if n := params.Len(); n > 0 && sig.Variadic() {
 			f.add(params.At(n-1), arg)
 		}
+	}
+}
+
+// returned notes what a function returns first.
+func (f *finder) returned(cur inspector.Cursor, r *ast.ReturnStmt) {
+	for enclosing := range cur.Enclosing((*ast.FuncDecl)(nil), (*ast.FuncLit)(nil)) {
+		if decl, ok := enclosing.Node().(*ast.FuncDecl); ok && len(r.Results) > 0 {
+			if fn, ok := f.TypesInfo.Defs[decl.Name].(*types.Func); ok {
+				f.results[fn] = append(f.results[fn], r.Results[0])
+			}
+		}
+		return
 	}
 }
 

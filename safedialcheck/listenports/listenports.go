@@ -6,7 +6,7 @@
 // It follows constants to net.Listen, net.ListenPacket, net.ListenTCP, net.ListenUDP,
 // tls.Listen, the methods of net.ListenConfig, http.ListenAndServe and
 // http.Server.Addr: through variables, fields, parameters, also those of other
-// packages, and the usual ways to put an address together. The flag -range sets the
+// packages, what functions of the package return, and the usual ways to put an address together. The flag -range sets the
 // local port range, by default that of Linux: 32768-60999.
 package listenports
 
@@ -48,6 +48,7 @@ func run(pass *analysis.Pass) (any, error) {
 	f := &finder{
 		Pass:      pass,
 		values:    make(map[*types.Var][]ast.Expr),
+		results:   make(map[*types.Func][]ast.Expr),
 		followed:  make(map[*types.Var]bool),
 		checked:   make(map[ast.Expr]bool),
 		generated: make(map[*ast.File]bool),

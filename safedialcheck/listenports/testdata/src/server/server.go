@@ -40,12 +40,21 @@ func built() {
 	net.Listen("tcp", net.JoinHostPort("::1", "40011"))     // want `port 40011`
 	net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 40012))   // want `port 40012`
 	net.Listen("tcp", fmt.Sprintf("%s:40013", "127.0.0.1")) // want `port 40013`
+	net.Listen("tcp", net.JoinHostPort("::1", fmt.Sprint(40018))) // want `port 40018`
+	net.Listen("tcp", returned())
 	local := "127.0.0.1:40014"                              // want `port 40014`
 	net.Listen("tcp", local)
 	resolved, _ := net.ResolveTCPAddr("tcp", "127.0.0.1:40015") // want `port 40015`
 	net.ListenTCP("tcp", resolved)
 	net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:40016"))) // want `port 40016`
 	net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.Addr{}, 40017)))    // want `port 40017`
+}
+
+func returned() string {
+	if port > 0 {
+		return ":40019" // want `port 40019`
+	}
+	return ":80"
 }
 
 type config struct {

@@ -1,0 +1,18 @@
+module github.com/safedial/safedial/examples/portcheck
+
+go 1.26.0
+
+replace github.com/safedial/safedial => ../..
+
+require (
+	github.com/prometheus/procfs v0.23.0
+	github.com/safedial/safedial v0.0.0-00010101000000-000000000000
+	github.com/stretchr/testify v1.12.1
+	github.com/vishvananda/netlink v1.3.1
+	golang.org/x/sys v0.49.0
+)
+
+require (
+	github.com/vishvananda/netns v0.0.5 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)

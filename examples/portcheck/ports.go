@@ -1,0 +1,90 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/safedial/safedial"
+)
+
+// A verdict says whether the kernel may choose a port.
+type verdict struct {
+	Port   uint16 `json:"port"`
+	AtRisk bool   `json:"at_risk"`
+	Reason string `json:"reason"`
+}
+
+func (l limits) verdicts(ports []uint16) []verdict {
+	verdicts := []verdict{}
+	for _, port := range ports {
+		v := verdict{Port: port}
+		switch {
+		case !l.local.Contains(port):
+			v.Reason = fmt.Sprintf("outside the local port range %s", l.local)
+		case l.isReserved(port):
+			v.Reason = fmt.Sprintf("in the local port range %s, but reserved", l.local)
+		default:
+			v.AtRisk = true
+			v.Reason = fmt.Sprintf("in the local port range %s: any outgoing connection may have it", l.local)
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// mayChoose reports whether the kernel may choose port.
+func (l limits) mayChoose(port uint16) bool { return l.local.Contains(port) && !l.isReserved(port) }
+
+func (l limits) isReserved(port uint16) bool {
+	return slices.ContainsFunc(l.reserved, func(r safedial.PortRange) bool { return r.Contains(port) })
+}
+
+// parsePorts reads "40000", "postgresql" and "127.0.0.1:40000".
+func parsePorts(args []string) ([]uint16, error) {
+	var ports []uint16
+	for _, arg := range args {
+		name := arg
+		if strings.Contains(arg, ":") {
+			var err error
+			if _, name, err = net.SplitHostPort(arg); err != nil {
+				return nil, err
+			}
+		}
+		port, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", name)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a port: %w", arg, err)
+		}
+		if port == 0 {
+			return nil, fmt.Errorf("%q is not a port that a server can have", arg)
+		}
+		ports = append(ports, uint16(port))
+	}
+	return ports, nil
+}
+
+// merge sorts the ranges and joins those that touch.
+func merge(ranges []safedial.PortRange) []safedial.PortRange {
+	slices.SortFunc(ranges, func(a, b safedial.PortRange) int { return cmp.Compare(a.Low, b.Low) })
+	var merged []safedial.PortRange
+	for _, r := range ranges {
+		if n := len(merged); n > 0 && int(r.Low) <= int(merged[n-1].High)+1 {
+			merged[n-1].High = max(merged[n-1].High, r.High)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// list formats ranges as sysctl ip_local_reserved_ports does.
+func list(ranges []safedial.PortRange) string {
+	var items []string
+	for _, r := range ranges {
+		items = append(items, r.String())
+	}
+	return strings.Join(items, ",")
+}
