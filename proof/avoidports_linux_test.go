@@ -1,6 +1,6 @@
 //go:build !safedial_portable
 
-package safedial_test
+package proof
 
 import (
 	"errors"
