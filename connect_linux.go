@@ -33,7 +33,7 @@ func (s *socket) connect() (again bool, err error) {
 		again, err = errno == unix.EADDRNOTAVAIL && !fixed, os.NewSyscallError("connect", errno)
 		if again && !s.rangeSet {
 			// Without a range connect(2) leaves out one of an odd number of ports.
-			crowded.set(s.hash(), true)
+			crowded.set(s.AddrPort, true)
 		}
 	}
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *socket) sysConnect() unix.Errno {
 // servers that bind port 0.
 func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
 	mayChoose := systemPorts().mayChoose(s.Port())
-	if fixed || !mayChoose && !s.limited() && !crowded.has(s.hash()) {
+	if fixed || !mayChoose && !s.limited() && !crowded.has(s.AddrPort) {
 		return s.sysConnect(), nil
 	}
 	if err := s.splitPorts(); err != nil {

@@ -159,25 +159,21 @@ type Dialer struct {
 	// empty, there is no limit. It has the requirements and the errors of LocalPorts.
 	AvoidPorts []uint16
 
-	mptcp mptcpUse
+	multipath net.Dialer // which holds what SetMultipathTCP has set
 }
 
 // MultipathTCP reports whether TCP dials use Multipath TCP (RFC 8684): as set by
 // SetMultipathTCP, or net's default, which GODEBUG=multipathtcp changes. It does not
 // check whether the system supports it.
 func (d *Dialer) MultipathTCP() bool {
-	nd := d.settings()
-	return nd.MultipathTCP()
+	return d.multipath.MultipathTCP()
 }
 
 // SetMultipathTCP makes TCP dials use Multipath TCP, or not use it, regardless of
 // the default. If the system or the server does not support it, dials use TCP. It
 // must not be called while another method runs.
 func (d *Dialer) SetMultipathTCP(use bool) {
-	d.mptcp = mptcpOff
-	if use {
-		d.mptcp = mptcpOn
-	}
+	d.multipath.SetMultipathTCP(use)
 }
 
 // NetDialer returns a net.Dialer with d's settings, for APIs that require one, such

@@ -44,24 +44,17 @@ func hideFromNet(err error) error {
 	return &os.SyscallError{Syscall: call.Syscall, Err: fmt.Errorf("%w", call.Err)}
 }
 
-// isHidden reports whether unhide changes err.
-func isHidden(err error) bool {
-	call, ok := errors.AsType[*os.SyscallError](err)
-	hidden := ok && errors.Is(call.Err, errAddrNotAvailable) && errors.Unwrap(call.Err) != nil
-	return hidden || errors.Is(err, errNotUndone)
-}
-
-// unhide returns err, from a hook, as the dial's caller gets it. It does not change
-// err, because a trace may have it too.
-func unhide(err error) error {
-	call, ok := errors.AsType[*os.SyscallError](err)
-	switch {
-	case !isHidden(err):
-		return err
-	case ok && !errors.Is(err, errNotUndone):
-		return os.NewSyscallError(call.Syscall, errAddrNotAvailable)
+// unhide returns err, from a hook, as the dial's caller gets it, and whether that is
+// another error. It does not change err, because a trace may have it too.
+func unhide(err error) (_ error, hidden bool) {
+	if errors.Is(err, errNotUndone) {
+		return ErrSelfConnect, true
 	}
-	return ErrSelfConnect
+	call, ok := errors.AsType[*os.SyscallError](err)
+	if ok && errors.Is(call.Err, errAddrNotAvailable) && errors.Unwrap(call.Err) != nil {
+		return os.NewSyscallError(call.Syscall, errAddrNotAvailable), true
+	}
+	return err, false
 }
 
 func errMismatchedLocalAddr(local net.Addr) error {

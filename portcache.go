@@ -1,6 +1,8 @@
 package safedial
 
 import (
+	"hash/maphash"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -65,49 +67,48 @@ func (s *portState) usable(r PortRange) int {
 }
 
 // A crowdedTable remembers the destinations for which the kernel had no port of
-// the first parity left. Each entry is one word: 32 bits of the destination's
-// hash, and the time until which it counts, in milliseconds since processStart.
-type crowdedTable [64]atomic.Uint64
+// the first parity left. Destinations with the same hash replace each other.
+type crowdedTable [64]atomic.Pointer[crowdedDest]
+
+// A crowdedDest is a destination that counts as crowded for a while.
+type crowdedDest struct {
+	dest  netip.AddrPort
+	until time.Time
+}
 
 var (
-	crowded      crowdedTable
-	processStart = time.Now()
+	crowded  crowdedTable
+	hashSeed = maphash.MakeSeed()
 )
 
 // crowdedFor is how long a destination counts as crowded before one dial tries it
 // without the option again.
 const crowdedFor = 10 * time.Second
 
-// has reports whether the destination is crowded. When its time is up, one caller
-// is told that it is not, and is expected to call set.
-func (t *crowdedTable) has(hash uint64) bool {
-	entry := &t[hash%uint64(len(t))]
-	word := entry.Load()
-	if word == 0 || word>>32 != hash>>32 {
+func (t *crowdedTable) entry(dest netip.AddrPort) *atomic.Pointer[crowdedDest] {
+	return &t[maphash.Comparable(hashSeed, dest)%uint64(len(t))]
+}
+
+// has reports whether dest is crowded. When its time is up, one caller is told that
+// it is not, and is expected to call set.
+func (t *crowdedTable) has(dest netip.AddrPort) bool {
+	entry := t.entry(dest)
+	c := entry.Load()
+	if c == nil || c.dest != dest {
 		return false
 	}
-	now := uint32(time.Since(processStart).Milliseconds())
-	if int32(uint32(word)-now) > 0 {
-		return true
-	}
-	return !entry.CompareAndSwap(word, crowdedWord(hash))
+	now := time.Now()
+	return now.Before(c.until) || !entry.CompareAndSwap(c, &crowdedDest{dest, now.Add(crowdedFor)})
 }
 
-// set notes whether the destination is crowded.
-func (t *crowdedTable) set(hash uint64, isCrowded bool) {
-	entry := &t[hash%uint64(len(t))]
+// set notes whether dest is crowded.
+func (t *crowdedTable) set(dest netip.AddrPort, isCrowded bool) {
+	entry := t.entry(dest)
 	if isCrowded {
-		entry.Store(crowdedWord(hash))
-		return
+		entry.Store(&crowdedDest{dest, time.Now().Add(crowdedFor)})
+	} else if c := entry.Load(); c != nil && c.dest == dest {
+		entry.CompareAndSwap(c, nil)
 	}
-	if word := entry.Load(); word != 0 && word>>32 == hash>>32 {
-		entry.CompareAndSwap(word, 0)
-	}
-}
-
-func crowdedWord(hash uint64) uint64 {
-	until := time.Since(processStart) + crowdedFor
-	return hash>>32<<32 | uint64(uint32(until.Milliseconds()))
 }
 
 // splitAround appends to ranges the parts of allowed between the ports to avoid

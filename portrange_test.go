@@ -5,8 +5,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -88,21 +90,29 @@ func TestPortState(t *testing.T) {
 
 // TestCrowded: a destination is crowded for ten seconds; then one dial asks again.
 func TestCrowded(t *testing.T) {
-	var table crowdedTable
-	const hash, other = 0x1234_5678_0000_0001, 0x8765_4321_0000_0001
-	assert.False(t, table.has(hash))
-	table.set(hash, true)
-	assert.True(t, table.has(hash))
-	assert.False(t, table.has(other), "of the same entry")
-	table.set(other, false)
-	assert.True(t, table.has(hash), "cleared by another")
-	table.set(hash, false)
-	assert.False(t, table.has(hash))
+	synctest.Test(t, func(t *testing.T) {
+		var table crowdedTable
+		dest := netip.MustParseAddrPort("192.0.2.1:80")
+		other := dest
+		for n := uint16(1); table.entry(other) != table.entry(dest) || other == dest; n++ {
+			other = netip.AddrPortFrom(dest.Addr(), n)
+		}
+		assert.False(t, table.has(dest))
+		table.set(dest, true)
+		assert.True(t, table.has(dest))
+		assert.False(t, table.has(other), "of the same entry")
+		table.set(other, false)
+		assert.True(t, table.has(dest), "cleared by another")
+		table.set(dest, false)
+		assert.False(t, table.has(dest))
 
-	past := time.Since(processStart).Milliseconds() - 1
-	table[hash%64].Store(hash>>32<<32 | uint64(uint32(past)))
-	assert.False(t, table.has(hash), "the one that asks again")
-	assert.True(t, table.has(hash), "the others")
+		table.set(dest, true)
+		time.Sleep(crowdedFor - 1)
+		assert.True(t, table.has(dest))
+		time.Sleep(1)
+		assert.False(t, table.has(dest), "the one that asks again")
+		assert.True(t, table.has(dest), "the others")
+	})
 }
 
 // TestSplitAround goes through every port to avoid, with and without a second one,

@@ -67,7 +67,8 @@ func (r *retries) next(ctx context.Context, network, address string, dest netip.
 		return false, nil
 	}
 	if r.onRetry != nil {
-		r.onRetry(ctx, Retry{Network: network, Address: address, Attempt: r.failed, Err: unhide(cause)})
+		reason, _ := unhide(cause)
+		r.onRetry(ctx, Retry{Network: network, Address: address, Attempt: r.failed, Err: reason})
 	}
 	if pauses {
 		backoff(ctx, r.withoutPort-immediateRetries)

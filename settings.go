@@ -13,33 +13,17 @@ import (
 
 type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
 
-// mptcpUse is what SetMultipathTCP said.
-type mptcpUse uint8
-
-const (
-	mptcpDefault mptcpUse = iota
-	mptcpOn
-	mptcpOff
-)
-
 // settings returns a net.Dialer with the fields that the two have in common.
 func (d *Dialer) settings() net.Dialer {
-	nd := net.Dialer{
-		Timeout:         d.Timeout,
-		Deadline:        d.Deadline,
-		LocalAddr:       d.LocalAddr,
-		DualStack:       d.DualStack, //lint:ignore SA1019 net.Dialer has it too
-		FallbackDelay:   d.FallbackDelay,
-		KeepAlive:       d.KeepAlive,
-		KeepAliveConfig: d.KeepAliveConfig,
-		Resolver:        d.Resolver,
-		Cancel:          d.Cancel, //lint:ignore SA1019 net.Dialer has it too
-		Control:         d.Control,
-		ControlContext:  d.ControlContext,
-	}
-	if d.mptcp != mptcpDefault {
-		nd.SetMultipathTCP(d.mptcp == mptcpOn)
-	}
+	nd := d.multipath
+	nd.Timeout, nd.Deadline = d.Timeout, d.Deadline
+	nd.LocalAddr = d.LocalAddr
+	nd.DualStack = d.DualStack //lint:ignore SA1019 net.Dialer has it too
+	nd.FallbackDelay = d.FallbackDelay
+	nd.KeepAlive, nd.KeepAliveConfig = d.KeepAlive, d.KeepAliveConfig
+	nd.Resolver = d.Resolver
+	nd.Cancel = d.Cancel //lint:ignore SA1019 net.Dialer has it too
+	nd.Control, nd.ControlContext = d.Control, d.ControlContext
 	return nd
 }
 

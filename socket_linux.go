@@ -4,7 +4,6 @@ package safedial
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -213,11 +212,6 @@ func (s *socket) clearOptions() {
 	s.rangeSet, s.reuse = false, false
 }
 
-var hashSeed = maphash.MakeSeed()
-
-// hash returns the destination's key in the table of crowded ones.
-func (s *socket) hash() uint64 { return maphash.Comparable(hashSeed, s.AddrPort) }
-
 // noteParity remembers the destination as crowded if the kernel has chosen one of
 // the ports that it chooses last, because it had no other left. The local port
 // range is read anew before that is believed: it may be another network
@@ -228,5 +222,5 @@ func (s *socket) noteParity(port uint16) {
 		_, set := localPortRangeOption(s.fd)
 		isCrowded = !set
 	}
-	crowded.set(s.hash(), isCrowded)
+	crowded.set(s.AddrPort, isCrowded)
 }

@@ -93,11 +93,15 @@ func (t *target) remoteAddr(addr net.Addr) net.Addr {
 // itself.
 func (t *target) asNet(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
-	changed := t.forNet != t.network || t.remote != nil
-	if !ok || !changed && t.local == nil && !isHidden(op.Err) {
+	if !ok {
 		return err
 	}
-	source, addr, cause := op.Source, op.Addr, unhide(op.Err)
+	source, addr := op.Source, op.Addr
+	cause, hidden := unhide(op.Err)
+	changed := t.forNet != t.network || t.remote != nil
+	if !changed && t.local == nil && !hidden {
+		return err
+	}
 	switch unsuitable, ok := errors.AsType[*net.AddrError](cause); {
 	case addr != nil && changed:
 		source, addr = cmp.Or(source, t.local), t.remoteAddr(addr)
