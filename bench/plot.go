@@ -22,7 +22,7 @@ import (
 // Blue and orange are told apart by all eyes.
 var (
 	colors = []color.Color{net: color.RGBA{213, 94, 0, 255}, safedial: color.RGBA{0, 114, 178, 255}, floor: color.Gray{128}}
-	names  = []string{net: "net.Dialer", safedial: "safedial", floor: "bare system calls"}
+	names  = []string{net: "net.Dialer", safedial: "safedial", floor: "system calls"}
 )
 
 func init() {
@@ -34,7 +34,7 @@ func init() {
 func drawCost(points []point, directory string) error {
 	p := newPlot("Time of a dial while connections to the same server are open", fmt.Sprintf("open connections, of %d local ports", dialbench.Ports), "µs (median and quartiles)")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Y.Min, p.Y.Max = 10, 10000
+	p.X.Max, p.Y.Min, p.Y.Max = 20000, 10, 10000
 	p.Add(plotter.NewGrid())
 	for dialer := range 2 {
 		var xys plotter.XYs
@@ -71,14 +71,17 @@ func drawCost(points []point, directory string) error {
 	return save(directory, "dial-cost.svg", 18*vg.Centimeter, 10*vg.Centimeter, func(c draw.Canvas) { p.Draw(c) })
 }
 
-// drawLatency draws the part of the dials that took no longer than a time.
+// fastest is where the axis of the distributions begins, in microseconds.
+const fastest = 2
+
+// drawLatency draws the fraction of the dials that took no longer than a time.
 func drawLatency(scenes []scene, directory string) error {
 	rows := [][]*plot.Plot{make([]*plot.Plot, 2), make([]*plot.Plot, 2)}
 	for i, name := range []string{dialbench.Outside.Name, dialbench.Apart.Name, dialbench.Refused.Name, dialbench.Veth.Name} {
 		s := scenes[slices.IndexFunc(scenes, func(s scene) bool { return s.Name == name })]
-		p := newPlot(s.title, "µs", "part of the dials")
+		p := newPlot(s.title, "µs", "fraction of the dials")
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 10, 1000, 0, 1
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = fastest, 1000, 0, 1
 		p.Add(plotter.NewGrid())
 		for dialer, series := range s.series {
 			line, err := plotter.NewLine(distribution(series))
@@ -89,6 +92,7 @@ func drawLatency(scenes []scene, directory string) error {
 			p.Add(line)
 			p.Legend.Add(names[dialer], line)
 		}
+		p.Legend.Left, p.Legend.XOffs = true, vg.Points(140)
 		rows[i/2][i%2] = p
 	}
 	return save(directory, "dial-latency.svg", 22*vg.Centimeter, 15*vg.Centimeter, func(c draw.Canvas) {
@@ -111,7 +115,7 @@ func distribution(series dialbench.Series) plotter.XYs {
 	slices.Sort(all)
 	var xys plotter.XYs
 	for part := 0.01; part < 0.995; part += 0.005 {
-		xys = append(xys, plotter.XY{X: max(10, all[int(part*float64(len(all)-1))]/1e3), Y: part})
+		xys = append(xys, plotter.XY{X: max(fastest, all[int(part*float64(len(all)-1))]/1e3), Y: part})
 	}
 	return xys
 }
@@ -120,13 +124,13 @@ func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.BackgroundColor = color.White
-	p.Title.Padding, p.Legend.Padding, p.Legend.XOffs = vg.Points(8), vg.Points(3), -vg.Points(6)
+	p.Title.Padding, p.Legend.Padding = vg.Points(8), vg.Points(3)
 	return p
 }
 
 func save(directory, name string, width, height vg.Length, paint func(draw.Canvas)) (err error) {
 	canvas := vgsvg.New(width, height)
-	paint(draw.New(canvas))
+	paint(draw.Crop(draw.New(canvas), 0, -vg.Points(12), 0, 0)) // room for the last label of the axis
 	file, err := os.Create(filepath.Join(directory, name))
 	if err != nil {
 		return err
