@@ -103,11 +103,11 @@ type Dialer struct {
 	// it from two goroutines. If nil, or if ControlContext is not nil, Control is not
 	// called.
 	//
-	// Control is called again for each retry. On Linux a retry of a TCP dial uses
+	// Control is called again for each retry. On Linux, a retry of a TCP dial uses
 	// the same socket, so that settings from earlier calls may still be there. If
-	// Control binds the socket to a port, that port is used, and a self-connection
-	// is not retried. If it sets IP_LOCAL_PORT_RANGE, the port is chosen from that
-	// range.
+	// Control binds the socket to a port, that port is used; on Linux, a
+	// self-connection is then not retried. If Control sets IP_LOCAL_PORT_RANGE, the
+	// port is chosen from that range.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// ControlContext is like Control, with the context of the dial of this address.
