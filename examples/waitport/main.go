@@ -68,7 +68,7 @@ func fail(stderr io.Writer, err error) int {
 // parseAddress refuses what no waiting could mend.
 func parseAddress(args []string) (string, error) {
 	if len(args) != 1 {
-		return "", errors.New("want one address, as in: waitport -timeout 30s 127.0.0.1:40000")
+		return "", errors.New("expected one address, as in: waitport -timeout 30s 127.0.0.1:40000")
 	}
 	_, name, err := net.SplitHostPort(args[0])
 	if err != nil {
