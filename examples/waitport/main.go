@@ -3,8 +3,8 @@
 //	waitport [-timeout 30s] host:port
 //
 // It exits with status 0 when the server is up, 1 if it is not in time, with the
-// last error, and 2 if the address is no address. A script that dials with
-// net.Dialer can take its own socket for the server, or keep it from starting.
+// last error, and 2 if the address is invalid. A script that dials with net.Dialer
+// can mistake its own socket for the server, or prevent the server from starting.
 package main
 
 import (
