@@ -46,7 +46,6 @@ var habits = []habit{
 	{`inversion`, `(?:^|[.;:] )(?:Is|Are|Was|Has|Had|So is|So are|So has) (?:it|the|that|this|an?|there)\b`, 0},
 	{`semicolon`, `;(?: |$)`, 4},
 	{`private word`, `\b(?:real peers?\b|stands(?:[.,;]| [^i])|lends\b|anybody\b)`, 0},
-	{`British spelling`, `\b(?:dialled|dialling|licence|cancelled|behaviour|neighbour|recognise)`, 0},
 }
 
 // TestHabits counts the habits in each page, in the comments of the library and in what
