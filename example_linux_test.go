@@ -14,7 +14,7 @@ import (
 	"github.com/safedial/safedial"
 )
 
-// Count the retries by their cause, where expvar shows them.
+// Count the retries by cause, and publish the counts with expvar.
 func ExampleDialer_expvar() {
 	retries := expvar.NewMap("dial_retries")
 	d := safedial.Dialer{OnRetry: func(_ context.Context, r safedial.Retry) {
@@ -26,7 +26,7 @@ func ExampleDialer_expvar() {
 		}
 	}}
 
-	// What a dial calls that meets itself, and then finds no port.
+	// A dial makes these calls after a self-connection, and then if no port is left.
 	d.OnRetry(context.Background(), safedial.Retry{Attempt: 1, Err: safedial.ErrSelfConnect})
 	d.OnRetry(context.Background(), safedial.Retry{Attempt: 2, Err: syscall.EADDRNOTAVAIL})
 	fmt.Println(retries)
@@ -47,13 +47,13 @@ func ExampleDialer_slog() {
 		logger.WarnContext(ctx, "dialing again", "network", r.Network, "address", r.Address, "attempt", r.Attempt, "cause", r.Err)
 	}}
 
-	// What a dial calls that meets itself.
+	// A dial makes this call after a self-connection.
 	d.OnRetry(context.Background(), safedial.Retry{Network: "tcp", Address: "db:5432", Attempt: 1, Err: safedial.ErrSelfConnect})
 	// Output: level=WARN msg="dialing again" network=tcp address=db:5432 attempt=1 cause="connect: connection refused: socket connected to itself"
 }
 
-// Keep the kernel's choice of local port within a range. Where it cannot be told,
-// before Linux 6.3, the dial fails.
+// Limit the kernel's choice of the local port to a range. Before Linux 6.3 the dial
+// fails, because the kernel does not support that.
 func ExampleDialer_localPorts() {
 	l := greet()
 	defer l.Close()
@@ -80,9 +80,9 @@ func ExampleDialer_localPorts() {
 	// dial tcp: local ports 60000-50000: the first is above the last
 }
 
-// A socket that is connected to itself is refused, and its port free at once.
+// A dial that connects to itself fails, and the port is free immediately.
 func ExampleErrSelfConnect() {
-	l := greet() // for a port that nobody else has
+	l := greet() // to get a free port
 	address := l.Addr().(*net.TCPAddr)
 	_ = l.Close()
 
@@ -101,8 +101,8 @@ func ExampleErrSelfConnect() {
 	// the server starts
 }
 
-// A dial of a port that nobody listens on is refused, whether or not the kernel
-// connected the socket to itself; a caller need not tell the two apart.
+// If nothing listens on a port, a dial of it is refused, whether or not the kernel
+// connected the socket to itself. A caller need not distinguish the two cases.
 func ExampleDialer_DialContext_refused() {
 	d := safedial.Dialer{MaxRetries: 5}
 	_, err := d.DialContext(context.Background(), "tcp", "127.0.0.1:9")

@@ -72,7 +72,7 @@ func ExampleDial() {
 }
 
 func ExampleDialTimeout() {
-	_, err := safedial.DialTimeout("tcp", "127.0.0.1:40000", -1) // a negative timeout is over at once
+	_, err := safedial.DialTimeout("tcp", "127.0.0.1:40000", -1) // a negative timeout has expired already
 	var netErr net.Error
 	fmt.Println(errors.As(err, &netErr) && netErr.Timeout())
 	// Output: true
@@ -198,7 +198,7 @@ func ExampleDialer_SetMultipathTCP() {
 }
 
 func ExampleIsSelfConnect() {
-	// A UDP socket can be connected to itself by name; for TCP it takes bad luck.
+	// A UDP socket can be connected to itself explicitly. A TCP socket becomes so by chance.
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -223,7 +223,7 @@ func ExamplePortRange() {
 func ExampleLocalPortRange() {
 	r, err := safedial.LocalPortRange()
 	if errors.Is(err, errors.ErrUnsupported) {
-		return // not Linux
+		return // not Linux, macOS or FreeBSD
 	}
 	fmt.Println("outgoing connections have ports", r)
 }
@@ -231,18 +231,18 @@ func ExampleLocalPortRange() {
 func ExampleReservedPorts() {
 	ranges, err := safedial.ReservedPorts()
 	if errors.Is(err, errors.ErrUnsupported) {
-		return // not Linux
+		return // not Linux, macOS or FreeBSD
 	}
 	var list []string
 	for _, r := range ranges {
 		list = append(list, r.String())
 	}
-	fmt.Println("but for", strings.Join(list, ","))
+	fmt.Println("except for ports", strings.Join(list, ","))
 }
 
 func ExampleIsEphemeral() {
 	const port = 40000
 	if ephemeral, err := safedial.IsEphemeral(port); err == nil && ephemeral {
-		fmt.Println("a server had better not listen on port", port)
+		fmt.Println("a server should not listen on port", port)
 	}
 }

@@ -166,7 +166,7 @@ func requireNothing(t *testing.T) {
 	status, found, text := look(t)
 	require.Equal(t, statusNone, status)
 	require.Empty(t, found)
-	require.Equal(t, "No socket is connected to itself, and no server has a port of the local port range 40000-40099.\n", text)
+	require.Equal(t, "No socket is connected to itself, and no server has a port in the local port range 40000-40099.\n", text)
 }
 
 // this returns the process of the test.

@@ -114,7 +114,7 @@ func parse(args []string) (options, error) {
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&o.json, "json", false, "print JSON")
 	flags.BoolVar(&o.watch, "watch", false, "go on until interrupted")
-	flags.DurationVar(&o.every, "every", time.Second, "the time between two looks with -watch")
+	flags.DurationVar(&o.every, "every", time.Second, "the time between two checks with -watch")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

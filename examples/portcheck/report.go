@@ -84,7 +84,7 @@ func (r report) print(w io.Writer) error {
 		fmt.Fprintf(text, "%s\t%s\t%s\t%s\n", f.Network, f.Address, f.owner(), f.Kind.text(r.limits.local))
 	}
 	if len(r.Ports) == 0 && len(r.Findings) == 0 {
-		fmt.Fprintf(text, "No socket is connected to itself, and no server has a port of the local port range %s.\n", r.limits.local)
+		fmt.Fprintf(text, "No socket is connected to itself, and no server has a port in the local port range %s.\n", r.limits.local)
 	}
 	if r.Found {
 		fmt.Fprintln(text)

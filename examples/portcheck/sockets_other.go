@@ -9,7 +9,7 @@ import (
 
 // sockets fails: this system has no sock_diag.
 func sockets() ([]socket, error) {
-	return nil, fmt.Errorf("finding sockets: %w; name the ports to check", errors.ErrUnsupported)
+	return nil, fmt.Errorf("finding sockets: %w; pass the ports to check as arguments", errors.ErrUnsupported)
 }
 
 // socketOwners fails as sockets does.

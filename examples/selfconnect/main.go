@@ -42,7 +42,7 @@ func (r run) String() string {
 func main() {
 	local, err := safedial.LocalPortRange()
 	if errors.Is(err, errors.ErrUnsupported) {
-		fmt.Println("This demonstration needs Linux: elsewhere the kernel does not say which local ports it picks.")
+		fmt.Println("This demonstration requires Linux: on this system the local port range is unknown.")
 		return
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "selfconnect:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("Local ports are picked from %s. Nobody listens on 127.0.0.1:%d and :%d; dialing them.\n", local, ports[0], ports[1])
+	fmt.Printf("The kernel chooses local ports from %s. Nothing listens on 127.0.0.1:%d and :%d: dialing them.\n", local, ports[0], ports[1])
 	before := withNet(ports[0])
 	after := withSafedial(ports[1], before.dials)
 	report(before, after)
@@ -171,12 +171,12 @@ func report(runs ...run) {
 		if r.listen != nil {
 			return r.listen
 		}
-		return "starts at once"
+		return "starts immediately"
 	})
 	w.Flush()
 	fmt.Println()
 	if before := runs[0]; before.self == 0 {
-		fmt.Printf("The kernel made no self-connection in %d dials of net.Dialer. It is a matter of luck: try again.\n", before.dials)
+		fmt.Printf("The kernel made no self-connection in %d dials of net.Dialer. It chooses ports at random: try again.\n", before.dials)
 	} else if before.listen != nil {
 		fmt.Println("net.Dialer closed the self-connection, which left it in TIME_WAIT: the port is blocked for a minute.")
 	}

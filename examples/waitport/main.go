@@ -3,8 +3,8 @@
 //	waitport [-timeout 30s] host:port
 //
 // It exits with status 0 when the server is up, 1 if it is not in time, with the
-// last error, and 2 if the address is no address. A script that dials with
-// net.Dialer can take its own socket for the server, or keep it from starting.
+// last error, and 2 if the address is invalid. A script that dials with net.Dialer
+// can mistake its own socket for the server, or prevent the server from starting.
 package main
 
 import (
@@ -68,7 +68,7 @@ func fail(stderr io.Writer, err error) int {
 // parseAddress refuses what no waiting could mend.
 func parseAddress(args []string) (string, error) {
 	if len(args) != 1 {
-		return "", errors.New("want one address, as in: waitport -timeout 30s 127.0.0.1:40000")
+		return "", errors.New("expected one address, as in: waitport -timeout 30s 127.0.0.1:40000")
 	}
 	_, name, err := net.SplitHostPort(args[0])
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,6 +29,7 @@ func TestDocs(t *testing.T) {
 			text, err := os.ReadFile(page)
 			require.NoError(t, err)
 			prose, blocks := split(string(text))
+			checkColumns(t, prose)
 			for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(prose, -1) {
 				checkLink(t, page, link[1])
 			}
@@ -73,6 +75,19 @@ func split(page string) (prose string, blocks []block) {
 		blocks = append(blocks, block{strings.TrimSpace(language), text})
 	}
 	return prose, blocks
+}
+
+// checkColumns checks that text is wrapped. Tables, and lines that a link makes
+// long, need not be.
+func checkColumns(t *testing.T, prose string) {
+	t.Helper()
+	link := regexp.MustCompile(`\]\([^)]*\)|!\[|https://\S+`)
+	for line := range strings.SplitSeq(prose, "\n") {
+		if strings.HasPrefix(line, "|") || link.MatchString(line) {
+			continue
+		}
+		assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, "wrap at 80 columns: %s", line)
+	}
 }
 
 // checkLink checks a link to a file of the repository, or a heading in one.

@@ -76,7 +76,7 @@ func (f *follower) use(id inspector.Cursor) {
 	case edge.AssignStmt_Lhs:
 		assign := e.Parent().Node().(*ast.AssignStmt)
 		if len(assign.Lhs) != len(assign.Rhs) {
-			f.plan = left("it is assigned what a function returns")
+			f.plan = left("it is assigned the result of a function")
 			return
 		}
 		f.assigned(assign.Rhs[i])
@@ -111,7 +111,7 @@ func (f *follower) declared(spec *ast.ValueSpec, i int) {
 		return
 	}
 	if len(spec.Values) != len(spec.Names) {
-		f.plan = left("it is assigned what a function returns")
+		f.plan = left("it is assigned the result of a function")
 		return
 	}
 	f.assigned(spec.Values[i])

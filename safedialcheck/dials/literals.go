@@ -49,7 +49,7 @@ func (c *checker) tlsDialer(cur inspector.Cursor, lit *ast.CompositeLit) {
 		c.leave(lit, "tls.Dialer", shadowReason)
 		return
 	}
-	c.fix(lit, "tls.Dialer", "Set NetDialer to that of a safedial.Dialer",
+	c.fix(lit, "tls.Dialer", "Set NetDialer to the result of NetDialer of a safedial.Dialer",
 		append(edits, c.addField(lit, "NetDialer: new("+pkg+".Dialer).NetDialer()")))
 }
 
