@@ -1,8 +1,6 @@
 package proof
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -23,35 +21,22 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var churn = flag.Duration("churn", 2*time.Second, "how long connections come and go around the limit")
+var churn = flag.Duration("churn", time.Second, "how long connections come and go at the limit of the ports")
 
 // TestChurn has goroutines open and close more connections than there are local
 // ports. Some find none; nothing else may happen.
-func TestChurn(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, churnAround)
-}
+func TestChurn(t *testing.T) { isolated(t, churnAtLimit) }
 
 // TestChurnWithoutPortRange is the same on a kernel before 6.3.
-func TestChurnWithoutPortRange(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		churnAround(t)
-	})
-}
+func TestChurnWithoutPortRange(t *testing.T) { isolated(t, churnAtLimit, unix.IP_LOCAL_PORT_RANGE) }
 
-func churnAround(t *testing.T) {
+func churnAtLimit(t *testing.T) {
 	const goroutines = 32
-	nstest.SetLocalPorts(t, 40000, 40019)
+	setLocalPorts(t, 40000, 40019)
 	l := nstest.Echo(t, "127.0.0.1:40010")
 	descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
 	var dials, echoed, unavailable, self atomic.Int64
-	d := safedial.Dialer{Timeout: 30 * time.Second, OnRetry: func(_ context.Context, r safedial.Retry) {
-		if errors.Is(r.Err, safedial.ErrSelfConnect) {
-			self.Add(1)
-		}
-	}}
+	d := safedial.Dialer{Timeout: 30 * time.Second, OnRetry: countSelf(&self)}
 	deadline := time.Now().Add(*churn)
 	var group sync.WaitGroup
 	for id := range goroutines {
@@ -88,42 +73,26 @@ func churnAround(t *testing.T) {
 // TestExhaustedCosts compares what it costs to find that no port is left, in a
 // range of many. It shows the figures, and fails only if they are of another order.
 func TestExhaustedCosts(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		const ports = 4000
+	isolated(t, func(t *testing.T) {
+		const ports, rounds = 3900, 40
 		nstest.RaiseDescriptorLimit(t, ports+500)
-		l, err := net.Listen("tcp", "127.0.0.1:9000")
-		require.NoError(t, err)
-		defer l.Close()
-		go func() { // the server's ends are closed at once, for want of descriptors
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				conn.Close()
-			}
-		}()
-		nstest.SetLocalPorts(t, 40001, 40000+ports)
+		address := nstest.LongBacklog(t, "127.0.0.1:9000", ports)()
+		setLocalPorts(t, 40001, 40000+ports)
 		for range ports {
-			conn, err := safedial.Dial("tcp", l.Addr().String())
+			conn, err := safedial.Dial("tcp", address)
 			require.NoError(t, err)
 			defer conn.Close()
 		}
-		var withNet, withSafedial time.Duration
-		const rounds = 40
-		d := safedial.Dialer{}
+		spent := map[string]time.Duration{}
 		for range rounds {
-			start := time.Now()
-			_, err := net.Dial("tcp", l.Addr().String())
-			withNet += time.Since(start)
-			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
-			start = time.Now()
-			_, err = d.Dial("tcp", l.Addr().String())
-			withSafedial += time.Since(start)
-			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			for kind, dial := range map[string]dialFunc{"net.Dialer": net.Dial, "safedial": safedial.Dial} {
+				start := time.Now()
+				_, err := dial("tcp", address)
+				spent[kind] += time.Since(start)
+				require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			}
 		}
-		t.Logf("%d dials without a port: net.Dialer %s, safedial %s", rounds, withNet, withSafedial)
-		assert.Less(t, withSafedial, 10*withNet+time.Second)
+		t.Logf("%d dials without a port: %v", rounds, spent)
+		assert.Less(t, spent["safedial"], 10*spent["net.Dialer"]+time.Second)
 	})
 }

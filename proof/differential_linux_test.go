@@ -77,7 +77,7 @@ func closing(after time.Duration) <-chan struct{} {
 // TestDifferential dials each row with net.Dialer and with Dialer, with and
 // without a hook of the caller's, and compares all that a caller can see.
 func TestDifferential(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Hosts(t, nstest.DualLocalhost)
 		dir := t.TempDir()
 		nstest.Serve(t, "tcp", ":"+livePort)

@@ -7,7 +7,6 @@ import (
 	"go/build"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,14 +37,12 @@ func parityCases(dir string) []parityCase {
 	}
 	return append(rows, parityCase{
 		name: "no port left", address: live("127.0.0.1"),
-		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) },
+		before: func(t *testing.T) { takePorts(t, "127.0.0.1:"+livePort, 40001, 40003) },
 	})
 }
 
 func live(host string) string { return net.JoinHostPort(host, livePort) }
 func dead(host string) string { return net.JoinHostPort(host, deadPort) }
-
-func tcp(ip string, port int) *net.TCPAddr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: port} }
 
 // settingRows are the fields that are handed to net.
 func settingRows() []parityCase {
@@ -197,15 +194,15 @@ func endedRows(dir string) []parityCase {
 		{name: "canceled context, bad address", address: "127.0.0.1", ctx: canceled},
 		{name: "nil context", address: live("127.0.0.1"), ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
 		{name: "nil context with a timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}, ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
-		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(50 * time.Millisecond)},
-		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond}},
-		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(20 * time.Millisecond)},
+		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond}},
+		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
 		{name: "silent, canceled", address: "127.0.0.1:9000", ctx: func() (context.Context, context.CancelFunc) {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(50*time.Millisecond, cancel)
 			return ctx, cancel
 		}},
-		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 50 * time.Millisecond},
+		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 20 * time.Millisecond},
 	}
 }
 
@@ -273,15 +270,6 @@ func invalidAddressRows() (rows []parityCase) {
 		parityCase{name: "DialUDP to nowhere", dial: dialUDP("udp", here, netip.AddrPort{})},
 		parityCase{name: "DialTCP from nowhere, canceled", but: uncalled, dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
 		parityCase{name: "DialTCP from nowhere, multipath", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), mptcp: true})
-}
-
-// bindControl returns a hook that binds the socket to a port of ip.
-func bindControl(ip string) func(string, string, syscall.RawConn) error {
-	return func(network, _ string, c syscall.RawConn) error {
-		return nstest.OnSocket(c, func(fd int) error {
-			return os.NewSyscallError("bind", nstest.BindTo(fd, network, ip, 9999))
-		})
-	}
 }
 
 func within(d time.Duration) func() (context.Context, context.CancelFunc) {

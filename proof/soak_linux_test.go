@@ -25,7 +25,7 @@ import (
 
 var soak = flag.Duration("soak", time.Second, "how long the soak tests run")
 
-// A soaking is what a soak test counts.
+// soakStats are what a soak test counts.
 type soakStats struct {
 	dials, connected, self                       atomic.Int64
 	refused, noPort, canceled, late, resetByPeer atomic.Int64
@@ -47,23 +47,14 @@ func (s *soakStats) fail(format string, args ...any) {
 
 // TestSoak mixes dials of all kinds, to servers that come and go, and fails on the
 // first that goes wrong.
-func TestSoak(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, soakAll)
-}
+func TestSoak(t *testing.T) { isolated(t, soakAll) }
 
 // TestSoakWithoutPortRange is the same on a kernel before 6.3.
-func TestSoakWithoutPortRange(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		soakAll(t)
-	})
-}
+func TestSoakWithoutPortRange(t *testing.T) { isolated(t, soakAll, unix.IP_LOCAL_PORT_RANGE) }
 
 func soakAll(t *testing.T) {
 	const workers = 16
-	nstest.SetLocalPorts(t, 40000, 40063)
+	setLocalPorts(t, 40000, 40063)
 	nstest.Echo(t, "127.0.0.1:40010")
 	nstest.Echo(t, "[::1]:40011")
 	nstest.FullBacklog(t, 9000)
@@ -127,7 +118,7 @@ func (s *soakStats) restart(ctx context.Context, t *testing.T, port uint16) {
 	}
 }
 
-// once dials in one way of many, and holds what comes of it to what may.
+// once dials in one way of many, and checks that what comes of it is what may.
 func (s *soakStats) once() {
 	target := []struct {
 		network, address string
@@ -144,16 +135,12 @@ func (s *soakStats) once() {
 		{"tcp", "127.0.0.1:9000", false}, // silent
 		{"udp", "127.0.0.1:40040", false},
 	}[rand.IntN(10)]
-	d := safedial.Dialer{Timeout: 20 * time.Second, OnRetry: func(_ context.Context, r safedial.Retry) {
-		if errors.Is(r.Err, safedial.ErrSelfConnect) {
-			s.self.Add(1)
-		}
-	}}
+	d := safedial.Dialer{Timeout: 20 * time.Second, OnRetry: countSelf(&s.self)}
 	if rand.IntN(4) == 0 && target.network == "tcp" {
 		d.SetMultipathTCP(true)
 	}
 	if rand.IntN(4) == 0 && target.address[0] == '1' && target.network == "tcp" {
-		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+		d.LocalAddr = tcp("127.0.0.1", 0)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
