@@ -89,15 +89,9 @@ func TestMultipathTCP(t *testing.T) {
 	t.Setenv("GODEBUG", "multipathtcp=1")
 	assert.True(t, d.MultipathTCP())
 	assert.True(t, new(Dialer).MultipathTCP(), "GODEBUG changes the default")
+	assert.True(t, new(Dialer).NetDialer().MultipathTCP(), "GODEBUG changes the default")
 	d.SetMultipathTCP(false)
 	assert.False(t, d.MultipathTCP(), "what was set is stronger than GODEBUG")
-}
-
-func TestMaxRetries(t *testing.T) {
-	for set, want := range map[int]int{0: 2, 1: 1, 7: 7, -1: 0, -100: 0} {
-		d := Dialer{MaxRetries: set}
-		assert.Equal(t, want, d.retryPolicy().max, "MaxRetries %d", set)
-	}
 }
 
 // TestDeadline is about when Timeout and Deadline end a dial.

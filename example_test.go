@@ -109,19 +109,6 @@ func ExampleDialTCP() {
 	// Output: *net.TCPConn: hello
 }
 
-func ExampleDialer_Dial() {
-	l := greet()
-	defer l.Close()
-
-	d := safedial.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
-	conn, err := d.Dial("tcp", l.Addr().String())
-	if err != nil {
-		log.Fatal(err)
-	}
-	read(conn)
-	// Output: *net.TCPConn: hello
-}
-
 func ExampleDialer_DialTCP() {
 	l := greet()
 	defer l.Close()
@@ -190,15 +177,8 @@ func ExampleDialer_NetDialer() {
 	// Output: true
 }
 
-func ExampleDialer_SetMultipathTCP() {
-	var d safedial.Dialer
-	d.SetMultipathTCP(true)
-	fmt.Println(d.MultipathTCP())
-	// Output: true
-}
-
 func ExampleIsSelfConnect() {
-	// A UDP socket can be connected to itself by name; for TCP it takes bad luck.
+	// A UDP socket can be connected to itself explicitly; for TCP it takes bad luck.
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)

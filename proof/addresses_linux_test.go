@@ -5,8 +5,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,26 +170,4 @@ func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestGodebugMultipath has GODEBUG, of the process, turn Multipath TCP on.
-func TestGodebugMultipath(t *testing.T) {
-	if os.Getenv("SAFEDIAL_GODEBUG_TEST") == "" {
-		for _, setting := range []string{"multipathtcp=0", "multipathtcp=1", "multipathtcp=3"} {
-			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestGodebugMultipath$", "-test.v")
-			cmd.Env = append(os.Environ(), "SAFEDIAL_GODEBUG_TEST=1", "GODEBUG="+setting)
-			output, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s: %s", setting, output)
-		}
-		return
-	}
-	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
-	protocol := func(m dialer) int {
-		conn, err := m.Dial("tcp", l.Addr().String())
-		require.NoError(t, err)
-		defer nstest.Reset(conn)
-		return optionOf(t, conn, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	}
-	assert.Equal(t, protocol(new(net.Dialer)), protocol(new(safedial.Dialer)))
-	assert.Equal(t, new(net.Dialer).MultipathTCP(), new(safedial.Dialer).MultipathTCP())
 }

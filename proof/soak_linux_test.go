@@ -17,13 +17,64 @@ import (
 
 	"github.com/safedial/safedial"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var soak = flag.Duration("soak", time.Second, "how long the soak tests run")
+var (
+	soak  = flag.Duration("soak", time.Second, "how long the soak tests run")
+	churn = flag.Duration("churn", time.Second, "how long connections come and go at the limit of the ports")
+)
+
+// TestChurn has goroutines open and close more connections than there are local
+// ports. Some find none; nothing else may happen.
+func TestChurn(t *testing.T) { isolated(t, churnAtLimit) }
+
+// TestChurnWithoutPortRange is the same on a kernel before 6.3.
+func TestChurnWithoutPortRange(t *testing.T) { isolated(t, churnAtLimit, unix.IP_LOCAL_PORT_RANGE) }
+
+func churnAtLimit(t *testing.T) {
+	const goroutines = 32
+	setLocalPorts(t, 40000, 40019)
+	l := nstest.Echo(t, "127.0.0.1:40010")
+	descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
+	var dials, echoed, unavailable, self atomic.Int64
+	d := safedial.Dialer{Timeout: 30 * time.Second, OnRetry: countSelf(&self)}
+	deadline := time.Now().Add(*churn)
+	var group sync.WaitGroup
+	for id := range goroutines {
+		group.Go(func() {
+			for i := 0; time.Now().Before(deadline); i++ {
+				dials.Add(1)
+				conn, err := d.Dial("tcp", l.Addr().String())
+				if err != nil {
+					unavailable.Add(1)
+					if !assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL) {
+						return
+					}
+					continue
+				}
+				token := fmt.Sprintf("%4d %12d", id, i)
+				if !assert.Equal(t, token, nstest.Ask(conn, token)) {
+					return
+				}
+				echoed.Add(1)
+				if rand.IntN(4) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				nstest.Reset(conn)
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d dials: %d echoed, %d found no port, %d self-connections discarded", dials.Load(), echoed.Load(), unavailable.Load(), self.Load())
+	assert.NotZero(t, unavailable.Load(), "the limit was not reached")
+	assert.NotZero(t, echoed.Load())
+	nstest.AssertNothingLeft(t, descriptors, running)
+}
 
 // soakStats are what a soak test counts.
 type soakStats struct {
