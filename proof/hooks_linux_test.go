@@ -114,6 +114,38 @@ func TestPoolOfPorts(t *testing.T) {
 	})
 }
 
+// TestCallersPortRange has the caller's hook limit the choice: safedial limits it
+// further, and never widens it.
+func TestCallersPortRange(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40099)
+		for _, c := range []struct {
+			set, want, outside safedial.PortRange // want: to 40050; outside: to 9000
+		}{
+			{ports(40050, 40052), ports(40050, 40052), ports(40050, 40052)},
+			{ports(40049, 40050), ports(40049, 40049), ports(40049, 40050)},
+			{ports(40050, 40051), ports(40051, 40051), ports(40050, 40051)},
+			{ports(0, 40010), ports(40000, 40010), ports(40000, 40010)},
+			{ports(40090, 0), ports(40090, 40099), ports(40090, 40099)},
+		} {
+			for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0)} {
+				for port, want := range map[int]safedial.PortRange{40050: c.want, 9000: c.outside} {
+					d := safedial.Dialer{LocalAddr: local, Control: onSocket(func(fd int) error { return nstest.LimitPorts(fd, c.set.Low, c.set.High) })}
+					l := nstest.Serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+					for range 20 {
+						conn, err := d.Dial("tcp", l.Addr().String())
+						require.NoError(t, err, "%v", c)
+						assert.True(t, want.Contains(portOf(conn)), "%v of the caller's, from %v to %d: %d", c.set, local, port, portOf(conn))
+						nstest.AssertReal(t, conn)
+					}
+					l.Close()
+				}
+			}
+		}
+	})
+}
+
 // TestCallersLingering: a hook that makes the socket linger keeps no port of a
 // self-connection from a server. A connection lingers as a hook of net.Dialer's would
 // have it: see TestDifferential.
