@@ -120,16 +120,16 @@ func TestLosingLegIsClosed(t *testing.T) {
 				})
 			}
 		})
-		const dials = 200
+		dials := int64(0)
 		d := safedial.Dialer{Resolver: both(t), LocalAddr: new(net.TCPAddr), FallbackDelay: 1}
-		for range dials {
+		for ; accepted.Load() < dials+10; dials++ {
+			require.Less(t, dials, int64(10_000), "no leg loses")
 			conn, err := d.Dial("tcp", "both.test:40000")
 			require.NoError(t, err)
 			conn.Close()
 		}
 		l.Close()
 		group.Wait()
-		assert.Greater(t, accepted.Load(), int64(dials), "no leg has lost")
 	})
 }
 
@@ -164,7 +164,6 @@ func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
 				assert.EqualValues(t, 2, lookups.Load(), "an A and an AAAA question")
 				l.mu.Lock()
 				assert.Equal(t, 1, l.calls["tcp4"], "the good address is dialed once")
-				assert.Len(t, l.retries["tcp6"], max(0, l.calls["tcp6"]-1))
 				assert.LessOrEqual(t, l.calls["tcp6"], 3, "a pause for an address without a source")
 				l.mu.Unlock()
 			}

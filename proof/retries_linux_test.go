@@ -202,11 +202,10 @@ func TestFreedPortIsUsed(t *testing.T) {
 	})
 }
 
-// TestPauseIsBounded ends dials that have a thousand retries to go. The error is the
-// dial's own.
+// TestPauseIsBounded ends dials that have a thousand retries to go. If it is not a pause
+// that ends, the error is the attempt's.
 func TestPauseIsBounded(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		nstest.Hosts(t, nstest.IPv4Localhost)
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		takePorts(t, "127.0.0.1:40000", 40001, 40003)
 		takeUDPPorts(t, 40001, 40003)
@@ -216,50 +215,52 @@ func TestPauseIsBounded(t *testing.T) {
 			start := time.Now()
 			_, err := d.DialContext(ctx, network, host+":40000")
 			assert.Less(t, time.Since(start), 20*enough, "%s: the bound started anew", what)
-			assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
-			assertEnded(t, err, want == "i/o timeout")
+			if !noPort(err) {
+				assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
+				assertEnded(t, err, want == "i/o timeout")
+			}
 		}
 		ended("Timeout", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
+		ended("Timeout of UDP", t.Context(), "udp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
 		ended("from an address", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough, LocalAddr: tcp("127.0.0.1", 0)}, "i/o timeout")
+		ended("by name", t.Context(), "tcp", "localhost", safedial.Dialer{Timeout: 5 * enough}, "i/o timeout") // a look-up on a slow machine takes time, too
 		ended("Deadline", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Deadline: time.Now().Add(enough)}, "i/o timeout")
 		ended("Cancel", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Cancel: closing(enough)}, "operation was canceled") //lint:ignore SA1019 net.Dialer has it too
 		for deadline, want := range map[bool]string{true: "i/o timeout", false: "operation was canceled"} {
 			ctx, _ := contextEnding(t, enough, deadline)
 			ended("context", ctx, "tcp", "127.0.0.1", safedial.Dialer{}, want)
 		}
-		for _, network := range []string{"tcp", "udp"} { // a look-up on a slow machine takes time, too
-			ended(network+" by name", t.Context(), network, "localhost", safedial.Dialer{Timeout: 5 * enough}, "i/o timeout")
-		}
 	})
 }
 
 // TestNoRetryAfterTheEnd: if the context ends in the caller's hook, or in OnRetry, no
-// attempt follows.
+// attempt and no look-up follows.
 func TestNoRetryAfterTheEnd(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		takePorts(t, "127.0.0.1:40000", 40001, 40003)
-		for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0)} {
-			for _, inRetry := range []bool{false, true} {
-				ctx, cancel := context.WithCancel(t.Context())
-				sockets, retries := 0, 0
-				d := safedial.Dialer{LocalAddr: local, MaxRetries: 50}
-				d.Control = func(string, string, syscall.RawConn) error {
-					if sockets++; !inRetry {
-						cancel()
+		takeUDPPorts(t, 40001, 40003)
+		for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0), udp("127.0.0.1", 0)} {
+			for _, network := range []string{"tcp", "udp"} {
+				if local != nil && local.Network() != network {
+					continue
+				}
+				for _, inRetry := range []bool{false, true} {
+					ctx, cancel := context.WithCancel(t.Context())
+					retries := 0
+					d := safedial.Dialer{LocalAddr: local, MaxRetries: 50, OnRetry: func(context.Context, safedial.Retry) { retries++; cancel() }}
+					if !inRetry {
+						d.Control = func(string, string, syscall.RawConn) error { cancel(); return nil }
 					}
-					return nil
+					_, err := d.DialContext(ctx, network, "localhost:40000")
+					if inRetry {
+						assert.Equal(t, 1, retries)
+						assert.EqualError(t, nstest.OpError(t, err).Err, "operation was canceled")
+					} else {
+						assert.Zero(t, retries)
+						assert.True(t, noPort(err), "%s from %v: %v", network, local, err)
+					}
 				}
-				d.OnRetry = func(context.Context, safedial.Retry) { retries++; cancel() }
-				_, err := d.DialContext(ctx, "tcp", "localhost:40000")
-				if inRetry {
-					assert.Equal(t, 1, retries)
-					assert.EqualError(t, nstest.OpError(t, err).Err, "operation was canceled")
-				} else {
-					assert.Zero(t, retries)
-					assert.True(t, noPort(err), "%v", err)
-				}
-				assert.LessOrEqual(t, sockets, socketsPerDial)
 			}
 		}
 	})
