@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFieldsAndMethods holds Dialer to net.Dialer, of whatever Go release the
+// TestFieldsAndMethods compares Dialer to net.Dialer, of whatever Go release the
 // tests are built with.
 func TestFieldsAndMethods(t *testing.T) {
 	want, got := reflect.TypeFor[net.Dialer](), reflect.TypeFor[Dialer]()
@@ -222,7 +222,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// FuzzTarget holds a target to what it names: TCP as it is, or a path that is the
+// FuzzTarget checks what a target names: TCP as it is, or a path that is the
 // target's own end.
 func FuzzTarget(f *testing.F) {
 	for _, seed := range []string{"", "127.0.0.1:80", "[::1]:80", "unix:a", "unix:///a", "unix://", "unix:", "unix", "unix-abstract:a", "\x00a", "unix:@a", "unix:%20", "unix.:80", ":unix:"} {

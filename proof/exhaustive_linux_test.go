@@ -21,7 +21,7 @@ import (
 var sampleOf = flag.Int("of", 149, "run one of so many combinations of the small scopes; 1 is every")
 
 // TestSmallScopes goes through every state that a few local ports can be in, and
-// every way to dial, and holds the outcome to an oracle that knows the kernel's
+// every way to dial, and compares the outcome to an oracle that knows the kernel's
 // rules and nothing of the library.
 func TestSmallScopes(t *testing.T) { isolated(t, smallScopes) }
 
