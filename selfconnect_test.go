@@ -112,20 +112,6 @@ func TestIsSelfConnectOfSockets(t *testing.T) {
 	assert.False(t, IsSelfConnect(pipe))
 }
 
-// TestIsSelfConnectOfUDP needs no luck: a UDP socket may be connected to its own
-// address explicitly.
-func TestIsSelfConnectOfUDP(t *testing.T) {
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := packets.LocalAddr().(*net.UDPAddr)
-	packets.Close()
-	conn, err := net.DialUDP("udp", addr, addr)
-	require.NoError(t, err)
-	defer conn.Close()
-	assert.True(t, IsSelfConnect(conn))
-	assert.True(t, IsSelfConnect(&wrapper{inner: conn}))
-}
-
 func TestSameEndpoint(t *testing.T) {
 	end := netip.MustParseAddrPort
 	for _, c := range []struct {
