@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFieldsAndMethods holds Dialer to net.Dialer, of whatever Go release the
+// TestFieldsAndMethods compares Dialer to net.Dialer, of whatever Go release the
 // tests are built with.
 func TestFieldsAndMethods(t *testing.T) {
 	want, got := reflect.TypeFor[net.Dialer](), reflect.TypeFor[Dialer]()
@@ -89,15 +89,9 @@ func TestMultipathTCP(t *testing.T) {
 	t.Setenv("GODEBUG", "multipathtcp=1")
 	assert.True(t, d.MultipathTCP())
 	assert.True(t, new(Dialer).MultipathTCP(), "GODEBUG changes the default")
+	assert.True(t, new(Dialer).NetDialer().MultipathTCP(), "GODEBUG changes the default")
 	d.SetMultipathTCP(false)
 	assert.False(t, d.MultipathTCP(), "what was set is stronger than GODEBUG")
-}
-
-func TestMaxRetries(t *testing.T) {
-	for set, want := range map[int]int{0: 2, 1: 1, 7: 7, -1: 0, -100: 0} {
-		d := Dialer{MaxRetries: set}
-		assert.Equal(t, want, d.retryPolicy().max, "MaxRetries %d", set)
-	}
 }
 
 // TestDeadline is about when Timeout and Deadline end a dial.
@@ -231,7 +225,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// FuzzTarget holds a target to what it names: TCP as it is, or a path that is the
+// FuzzTarget checks what a target names: TCP as it is, or a path that is the
 // target's own end.
 func FuzzTarget(f *testing.F) {
 	for _, seed := range []string{"", "127.0.0.1:80", "[::1]:80", "unix:a", "unix:///a", "unix://", "unix:", "unix", "unix-abstract:a", "\x00a", "unix:@a", "unix:%20", "unix.:80", ":unix:"} {

@@ -109,19 +109,6 @@ func ExampleDialTCP() {
 	// Output: *net.TCPConn: hello
 }
 
-func ExampleDialer_Dial() {
-	l := greet()
-	defer l.Close()
-
-	d := safedial.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
-	conn, err := d.Dial("tcp", l.Addr().String())
-	if err != nil {
-		log.Fatal(err)
-	}
-	read(conn)
-	// Output: *net.TCPConn: hello
-}
-
 func ExampleDialer_DialTCP() {
 	l := greet()
 	defer l.Close()
@@ -187,13 +174,6 @@ func ExampleDialer_NetDialer() {
 	}
 	defer conn.Close()
 	fmt.Println(conn.ConnectionState().HandshakeComplete)
-	// Output: true
-}
-
-func ExampleDialer_SetMultipathTCP() {
-	var d safedial.Dialer
-	d.SetMultipathTCP(true)
-	fmt.Println(d.MultipathTCP())
 	// Output: true
 }
 

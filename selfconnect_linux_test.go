@@ -54,25 +54,6 @@ func TestStaleRange(t *testing.T) {
 	})
 }
 
-// TestLocalPortsOfAnotherRange dials while the remembered local port range is
-// another than the real one, so that the kernel ignores the window.
-func TestLocalPortsOfAnotherRange(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.RequirePortRange(t)
-		nstest.Serve(t, "tcp", "127.0.0.1:40010")
-		setLocalPorts(t, PortRange{40000, 40099})
-		d := Dialer{LocalPorts: PortRange{50000, 50010}}
-		for name, dial := range map[string]func(network, address string) (net.Conn, error){"Dialer": d.Dial, "NetDialer": d.NetDialer().Dial} {
-			for range 20 {
-				setCachedRange(PortRange{50000, 50099})
-				conn, err := dial("tcp", "127.0.0.1:40010")
-				require.Nil(t, conn, name)
-				require.ErrorContains(t, err, "local ports 50000-50010", name)
-			}
-		}
-	})
-}
-
 // TestOtherNamespaceIsNotCrowded has threads in two network namespaces, whose ranges
 // begin with different parities, dial in turn.
 func TestOtherNamespaceIsNotCrowded(t *testing.T) {
@@ -80,15 +61,14 @@ func TestOtherNamespaceIsNotCrowded(t *testing.T) {
 		nstest.RequirePortRange(t)
 		setLocalPorts(t, PortRange{40000, 40199})
 		address := nstest.LongBacklog(t, "127.0.0.1:9000", 500)()
-		turn, done := make(chan bool), make(chan int)
+		turn := make(chan bool)
 		go func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
-			odd := 0
-			defer func() { done <- odd }()
+			defer close(turn)
 			if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) || !assert.NoError(t, os.WriteFile(localPortRangeFile, []byte("40001 40200"), 0)) {
 				return
 			}
-			for range turn {
+			for <-turn {
 				_, _ = Dial("tcp", "127.0.0.1:9000") // unreachable; but it reads the range
 				readSystemPorts()
 				turn <- true
@@ -97,7 +77,7 @@ func TestOtherNamespaceIsNotCrowded(t *testing.T) {
 		odd := 0
 		for range 40 {
 			turn <- true
-			<-turn
+			require.True(t, <-turn)
 			conn, err := Dial("tcp", address)
 			require.NoError(t, err)
 			defer nstest.Reset(conn)
@@ -105,8 +85,7 @@ func TestOtherNamespaceIsNotCrowded(t *testing.T) {
 				odd++
 			}
 		}
-		close(turn)
-		<-done
+		turn <- false
 		assert.Zero(t, odd, "the other namespace's range made the destination look crowded")
 	})
 }
@@ -133,8 +112,8 @@ func TestZonesAsNet(t *testing.T) {
 	})
 }
 
-// TestKernelClamps holds clamp to the kernel: it asks for windows that reach over
-// the ends of the system's range, and lies beside it.
+// TestKernelClamps compares clamp to the kernel, for ranges that reach over the ends of
+// the system's range, or lie beside it.
 func TestKernelClamps(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.RequirePortRange(t)
@@ -144,23 +123,23 @@ func TestKernelClamps(t *testing.T) {
 		leavesOneOut := !nstest.HasPortRange(t, unix.IPPROTO_MPTCP) // both have changed in Linux 6.8
 		for low := uint16(39998); low <= 40005; low++ {
 			for high := low; high <= 40005; high++ {
-				window := PortRange{low, high}
-				want := clamp(window, system)
+				r := PortRange{low, high}
+				want := clamp(r, system)
 				if want.Len() == 0 {
 					continue
 				}
 				if leavesOneOut && want.Len() > 1 && want.Len()%2 == 1 {
 					want.High--
 				}
-				assert.Equal(t, want, connectAll(t, window), "%v of %v", window, system)
+				assert.Equal(t, want, connectAll(t, r), "%v of %v", r, system)
 			}
 		}
 	})
 }
 
-// connectAll returns the ports that the kernel picks within window until none is
-// left. It connects, because bind(2) leaves the last port of an odd number out.
-func connectAll(t *testing.T, window PortRange) PortRange {
+// connectAll returns the ports that the kernel chooses from r until none is left. It
+// connects, because bind(2) leaves the last port of an odd number out.
+func connectAll(t *testing.T, r PortRange) PortRange {
 	t.Helper()
 	var got PortRange
 	for {
@@ -168,7 +147,7 @@ func connectAll(t *testing.T, window PortRange) PortRange {
 		require.NoError(t, err)
 		defer unix.Close(fd)
 		setLinger(uintptr(fd), lingerReset)
-		require.NoError(t, setLocalPortRange(fd, window))
+		require.NoError(t, setLocalPortRange(fd, r))
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
 			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
 			return got

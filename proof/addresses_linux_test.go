@@ -2,27 +2,26 @@ package proof
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/safedial/safedial"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
 // TestManyAddresses compares dials of names that have several addresses, some of
 // which do not answer.
 func TestManyAddresses(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		addr := netip.MustParseAddr
 		nstest.Serve(t, "tcp", "127.0.0.1:"+livePort)
 		nstest.Serve(t, "tcp", "[::1]:40001")
@@ -38,76 +37,136 @@ func TestManyAddresses(t *testing.T) {
 		}.Resolver(t)
 		within := func(d time.Duration) net.Dialer { return net.Dialer{Resolver: resolver, Timeout: d} }
 		plain := net.Dialer{Resolver: resolver}
+		refused := func(m dialer, ctx context.Context) (net.Conn, error) { return m.DialContext(ctx, "tcp", "both.test:9") }
 		for _, row := range []parityCase{
 			{name: "dual stack", address: "both.test:40001", dialer: plain},
 			{name: "dual stack on tcp4", network: "tcp4", address: "both.test:40001", dialer: plain},
 			{name: "dual stack on tcp6", network: "tcp6", address: "both.test:40001", dialer: plain},
 			{name: "IPv6 refused", address: "both.test:" + livePort, dialer: plain},
 			{name: "IPv6 refused, no fast fallback", address: "both.test:" + livePort, dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1}},
-			{name: "IPv6 refused, from IPv4", address: "both.test:" + livePort, dialer: net.Dialer{Resolver: resolver, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
+			{name: "IPv6 refused, from IPv4", address: "both.test:" + livePort, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
+			{name: "IPv6 refused, from IPv4 on tcp4", network: "tcp4", address: "both.test:9", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
+			{name: "from IPv6", address: "both.test:40001", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
+			{name: "refused, from IPv6 on tcp6", network: "tcp6", address: "both.test:9", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
+			{name: "refused, from IPv4", dial: refused, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
+			{name: "refused, from IPv6", dial: refused, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
+			{name: "IPv6 wildcard, IPv4 server", address: "[::]:" + livePort, dialer: plain},
 			{name: "IPv6 silent", address: "both.test:40002", dialer: net.Dialer{Resolver: resolver, FallbackDelay: 30 * time.Millisecond}},
-			{name: "IPv6 silent, default delay", address: "both.test:40002", dialer: plain},
 			{name: "IPv6 silent, no fast fallback", address: "both.test:40002", dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1, Timeout: 100 * time.Millisecond}},
 			{name: "last of four", address: "four.test:" + livePort, dialer: within(time.Minute)},
 			{name: "none of four", address: "four.test:9", dialer: within(time.Minute)},
 			{name: "none of two families", address: "both.test:9", dialer: plain},
-			{name: "deadline among addresses", address: "silent.test:9000", dialer: within(200 * time.Millisecond)},
+			{name: "deadline among addresses", address: "silent.test:9000", dialer: within(100 * time.Millisecond)},
 			{name: "no address", address: "nothing.test:" + livePort, dialer: plain},
 			{name: "unknown name", address: "unknown.test:" + livePort, dialer: plain},
 			{name: "multipath", address: "both.test:40001", dialer: plain, mptcp: true},
-			{name: "Cancel", address: "silent.test:9000", dialer: plain, cancelAfter: 100 * time.Millisecond},
+			{name: "Cancel", address: "silent.test:9000", dialer: plain, cancelAfter: 50 * time.Millisecond},
 		} {
 			row.raced = true // by the addresses, or by the deadline and the next address
-			t.Run(row.name, func(t *testing.T) { row.compare(t) })
+			t.Run(row.name, func(t *testing.T) {
+				t.Parallel()
+				row.compare(t)
+			})
 		}
 	})
+}
+
+// both returns a resolver of a name with an IPv6 and an IPv4 address.
+func both(t *testing.T) *net.Resolver {
+	t.Helper()
+	return nstest.Zone{"both.test": {netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}}.Resolver(t)
 }
 
 // TestSelfConnectingLeg has ::1 connect to itself while 127.0.0.1 has a server: the
 // server wins, whichever leg is first.
 func TestSelfConnectingLeg(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE) // or the leg would be refused
-		resolver := nstest.Zone{"both.test": {netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}}.Resolver(t)
-		nstest.SetLocalPorts(t, 40000, 40001)
+	isolated(t, func(t *testing.T) {
+		resolver := both(t)
+		setLocalPorts(t, 40000, 40001)
 		l := nstest.Serve(t, "tcp4", "127.0.0.1:40000")
 		for _, delay := range []time.Duration{0, -1, time.Millisecond} {
-			self := 0
+			d := safedial.Dialer{Resolver: resolver, FallbackDelay: delay, OnRetry: notRetried(t)} // not a dial that another leg has won
 			for range 50 {
-				d := safedial.Dialer{Resolver: resolver, FallbackDelay: delay, OnRetry: func(context.Context, safedial.Retry) { self++ }}
 				conn, err := d.Dial("tcp", "both.test:40000")
 				require.NoError(t, err)
 				assert.Equal(t, l.Addr().String(), conn.RemoteAddr().String())
 				nstest.AssertReal(t, conn)
 			}
-			assert.Zero(t, self, "a leg that met itself must not repeat a dial that another leg has won")
 		}
+	}, unix.IP_LOCAL_PORT_RANGE) // or the leg would be refused
+}
+
+// TestLosingLegIsClosed: of two addresses that both accept, the one that loses is
+// closed as by net, and not reset.
+func TestLosingLegIsClosed(t *testing.T) {
+	skipPortable(t, "a connection that nothing has checked is reset")
+	isolated(t, func(t *testing.T) {
+		l, err := net.Listen("tcp", ":40000")
+		require.NoError(t, err)
+		var accepted atomic.Int64
+		var group sync.WaitGroup
+		group.Go(func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				accepted.Add(1)
+				group.Go(func() {
+					defer conn.Close()
+					assert.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+					_, err := conn.Read(make([]byte, 1))
+					assert.Equal(t, io.EOF, err)
+				})
+			}
+		})
+		dials := int64(0)
+		d := safedial.Dialer{Resolver: both(t), LocalAddr: new(net.TCPAddr), FallbackDelay: 1}
+		for ; accepted.Load() < dials+10; dials++ {
+			require.Less(t, dials, int64(10_000), "no leg loses")
+			conn, err := d.Dial("tcp", "both.test:40000")
+			require.NoError(t, err)
+			conn.Close()
+		}
+		l.Close()
+		group.Wait()
 	})
 }
 
-// TestGodebugMultipath has GODEBUG, of the process, turn Multipath TCP on.
-func TestGodebugMultipath(t *testing.T) {
-	if os.Getenv("SAFEDIAL_GODEBUG_TEST") == "" {
-		for _, setting := range []string{"multipathtcp=0", "multipathtcp=1", "multipathtcp=3"} {
-			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestGodebugMultipath$", "-test.v")
-			cmd.Env = append(os.Environ(), "SAFEDIAL_GODEBUG_TEST=1", "GODEBUG="+setting)
-			output, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s: %s", setting, output)
+// TestAddressWithoutSourceIsDialedOnce has a name whose first address fails for good,
+// because IPv6 is off: that costs the others nothing.
+func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		nstest.Sysctl(t, "/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")
+		nstest.Serve(t, "tcp", "127.0.0.1:9000")
+		nstest.FullBacklog(t, 9010)
+		var lookups atomic.Int32
+		resolver := both(t)
+		inner := resolver.Dial
+		resolver.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			lookups.Add(1)
+			return inner(ctx, network, address)
 		}
-		return
-	}
-	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
-	protocol := func(m dialer) int {
-		conn, err := m.Dial("tcp", l.Addr().String())
-		require.NoError(t, err)
-		defer nstest.Reset(conn)
-		var value int
-		require.NoError(t, nstest.OnSocket(nstest.RawConn(t, conn), func(fd int) error {
-			value, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-			return err
-		}))
-		return value
-	}
-	assert.Equal(t, protocol(new(net.Dialer)), protocol(new(safedial.Dialer)))
-	assert.Equal(t, new(net.Dialer).MultipathTCP(), new(safedial.Dialer).MultipathTCP())
+		for _, delay := range []time.Duration{10 * time.Millisecond, -1} {
+			for _, address := range []string{"both.test:9000", "both.test:9010"} {
+				lookups.Store(0)
+				var l retryLog
+				d := l.of(safedial.Dialer{Resolver: resolver, FallbackDelay: delay, MaxRetries: 20, Timeout: 300 * time.Millisecond})
+				start := time.Now()
+				conn, err := d.Dial("tcp", address)
+				if address == "both.test:9000" {
+					require.NoError(t, err)
+					conn.Close()
+				} else {
+					assertEnded(t, err, true)
+					assert.Less(t, time.Since(start), 3*d.Timeout)
+				}
+				assert.EqualValues(t, 2, lookups.Load(), "an A and an AAAA question")
+				l.mu.Lock()
+				assert.Equal(t, 1, l.calls["tcp4"], "the good address is dialed once")
+				assert.LessOrEqual(t, l.calls["tcp6"], 3, "a pause for an address without a source")
+				l.mu.Unlock()
+			}
+		}
+	})
 }

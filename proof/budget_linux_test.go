@@ -75,7 +75,7 @@ var budgets = []budget{
 		allocs:      16, overNet: 4, bytesByNet: 1.3,
 	},
 	{
-		name: "LocalAddr", network: "tcp", address: "127.0.0.1:9000", local: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
+		name: "LocalAddr", network: "tcp", address: "127.0.0.1:9000", local: tcp("127.0.0.1", 0),
 		systemCalls: map[string]int{"socket": 1, "bind": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 6, "epoll_ctl": 2, "close": 1},
 		allocs:      21, overNet: 6, bytesByNet: 1.4,
 	},
@@ -86,11 +86,7 @@ var budgets = []budget{
 	},
 }
 
-type anyDialer interface {
-	Dial(network, address string) (net.Conn, error)
-}
-
-func (b budget) dial(t testing.TB, d anyDialer) {
+func (b budget) dial(t testing.TB, d dialer) {
 	conn, err := d.Dial(b.network, b.address)
 	if (err == nil) == (b.refused || b.noPort) {
 		t.Fatalf("%s: %v", b.name, err)
@@ -128,16 +124,17 @@ func TestSystemCalls(t *testing.T) {
 	}
 	strace := nstest.Program(t, "strace", "strace")
 	nstest.RequireDirectCalls(t)
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
 		listenForBudgets(t)
+		without := countSystemCalls(t, strace, 0, 0)
 		for i, b := range budgets {
 			const dials = 100
 			release := func() {}
 			if b.noPort {
-				release = holdPorts(t, b.address, ports(39996, 40004))
+				release = takePorts(t, b.address, 39996, 40004)
 			}
-			without, with := countSystemCalls(t, strace, i, 0), countSystemCalls(t, strace, i, dials)
+			with := countSystemCalls(t, strace, i, dials)
 			spent := map[string]int{}
 			for _, name := range []string{"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt", "epoll_ctl", "close"} {
 				// A few more come from the runtime, whatever is dialed.
@@ -185,7 +182,7 @@ func TestAllocations(t *testing.T) {
 	if nstest.RaceDetector {
 		t.Skip("the race detector has pools drop what they hold")
 	}
-	nstest.Run(t, func(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) { // AllocsPerRun must not run beside other tests
 		listenForBudgets(t)
 		for _, b := range budgets {
 			if b.noPort {
@@ -202,7 +199,7 @@ func TestAllocations(t *testing.T) {
 }
 
 // allocations returns how many allocations a dial makes, and of how many bytes.
-func allocations(t *testing.T, b budget, d anyDialer) (count, bytes float64) {
+func allocations(t *testing.T, b budget, d dialer) (count, bytes float64) {
 	const runs = 200
 	count = testing.AllocsPerRun(runs, func() { b.dial(t, d) })
 	var before, after runtime.MemStats

@@ -19,55 +19,46 @@ import (
 
 // TestLeavesNothing dials in all ways to fail, and counts what is left.
 func TestLeavesNothing(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		nstest.FullBacklog(t, 9000)
-		nstest.SetLocalPorts(t, 40001, 40002)
-		dials := map[string]func() error{
-			"accepted": func() error {
-				conn, err := safedial.Dial("tcp", "127.0.0.1:40000")
-				if err == nil {
-					nstest.Reset(conn)
-				}
-				return err
-			},
-			"refused": func() error { _, err := safedial.Dial("tcp", "127.0.0.1:9"); return err },
-			"self":    func() error { _, err := safedial.Dial("tcp", "127.0.0.1:40001"); return err },
-			"self by force": func() error {
-				_, err := safedial.DialTCP("tcp", &net.TCPAddr{Port: 40001}, &net.TCPAddr{Port: 40001})
-				return err
-			},
-			"by name": func() error { _, err := safedial.Dial("tcp", "localhost:40001"); return err },
-			"silent": func() error {
-				_, err := safedial.DialTimeout("tcp", "127.0.0.1:9000", 10*time.Millisecond)
-				return err
-			},
-			"canceled": func() error {
-				ctx, cancel := context.WithCancel(context.Background())
-				time.AfterFunc(5*time.Millisecond, cancel)
-				_, err := safedial.DialContext(ctx, "tcp", "127.0.0.1:9000")
-				return err
-			},
-			"hook refuses": func() error {
-				d := safedial.Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }}
-				_, err := d.Dial("tcp", "127.0.0.1:40000")
-				return err
-			},
-			"foreign": func() error {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1")}}
-				_, err := d.Dial("tcp", "127.0.0.1:40000")
-				return err
-			},
+		setLocalPorts(t, 40001, 40002)
+		rows := map[string]struct {
+			address string
+			d       safedial.Dialer
+		}{
+			"accepted":      {"127.0.0.1:40000", safedial.Dialer{}},
+			"refused":       {"127.0.0.1:9", safedial.Dialer{}},
+			"self":          {"127.0.0.1:40001", safedial.Dialer{}},
+			"self by force": {"127.0.0.1:40001", safedial.Dialer{LocalAddr: tcp("", 40001)}},
+			"by name":       {"localhost:40001", safedial.Dialer{}},
+			"silent":        {"127.0.0.1:9000", safedial.Dialer{Timeout: 10 * time.Millisecond}},
+			"canceled":      {"127.0.0.1:9000", safedial.Dialer{}},
+			"hook refuses":  {"127.0.0.1:40000", safedial.Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }}},
+			"foreign":       {"127.0.0.1:40000", safedial.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
 		}
-		for _, dial := range dials { // what the first dial of a kind opens for good
-			_ = dial()
+		dial := func(name string) error {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if name == "canceled" {
+				time.AfterFunc(5*time.Millisecond, cancel)
+			}
+			row := rows[name]
+			conn, err := row.d.DialContext(ctx, "tcp", row.address)
+			if err == nil {
+				nstest.Reset(conn)
+			}
+			return err
+		}
+		for name := range rows { // what the first dial of a kind opens for good
+			_ = dial(name)
 		}
 		descriptors, goroutines := nstest.OpenDescriptors(t), runtime.NumGoroutine()
 		var group sync.WaitGroup
-		for name, dial := range dials {
+		for name := range rows {
 			group.Go(func() {
 				for range 20 {
-					if err := dial(); name != "accepted" {
+					if err := dial(name); name != "accepted" {
 						assert.Error(t, err, name)
 					}
 				}
@@ -78,19 +69,19 @@ func TestLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestUnverifiedIsNotReturned: where the kernel does not tell the ends of a
-// socket, the dial fails, for the socket may be connected to itself.
+// TestUnverifiedIsNotReturned: if the kernel does not report the ends of a socket, the
+// dial fails, because the socket may be connected to itself.
 func TestUnverifiedIsNotReturned(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		nstest.FailSyscall(t, unix.SYS_GETSOCKNAME, unix.EPERM)
-		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-			d := safedial.Dialer{LocalAddr: local, OnRetry: func(_ context.Context, r safedial.Retry) { t.Errorf("from %v: retried: %v", local, r.Err) }}
-			conn, err := d.Dial("tcp", "127.0.0.1:40000")
-			assert.Nil(t, conn, "from %v", local)
-			assert.ErrorIs(t, err, unix.EPERM, "from %v", local)
-			var op *net.OpError
-			assert.ErrorAs(t, err, &op, "from %v", local)
+		for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0)} {
+			for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local, OnRetry: notRetried(t)}) {
+				conn, err := dial("tcp", "127.0.0.1:40000")
+				assert.Nil(t, conn, "%s from %v", kind, local)
+				assert.ErrorIs(t, err, unix.EPERM, "%s from %v", kind, local)
+				nstest.OpError(t, err)
+			}
 		}
 	})
 }

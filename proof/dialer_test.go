@@ -1,7 +1,9 @@
 package proof
 
 import (
+	"context"
 	"fmt"
+	"go/build"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +19,23 @@ import (
 
 	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
+)
+
+// A dialer is what net.Dialer and Dialer have in common.
+type dialer interface {
+	Dial(network, address string) (net.Conn, error)
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error)
+	DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error)
+	DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error)
+	DialUnix(ctx context.Context, network string, laddr, raddr *net.UnixAddr) (*net.UnixConn, error)
+	MultipathTCP() bool
+	SetMultipathTCP(use bool)
+}
+
+var (
+	_ dialer = (*net.Dialer)(nil)
+	_ dialer = (*safedial.Dialer)(nil)
 )
 
 func TestEveryWayIn(t *testing.T) {
@@ -50,13 +69,6 @@ func TestEveryWayIn(t *testing.T) {
 	}
 }
 
-func TestDialTimeoutExpires(t *testing.T) {
-	_, err := safedial.DialTimeout("tcp", "127.0.0.1:9", -1)
-	var netErr net.Error
-	require.ErrorAs(t, err, &netErr)
-	assert.True(t, netErr.Timeout())
-}
-
 // TestDialTCPBadInput has net's own errors for what net.DialTCP refuses, and for what
 // is refused at an address without an IP.
 func TestDialTCPBadInput(t *testing.T) {
@@ -76,6 +88,10 @@ func TestDialTCPBadInput(t *testing.T) {
 		"no remote IP":              {"tcp", nil, &net.TCPAddr{Port: 9}},
 		"no IPs":                    {"tcp", &net.TCPAddr{}, &net.TCPAddr{Port: 9}},
 		"no local IP":               {"tcp4", &net.TCPAddr{}, here},
+		"negative local port":       {"tcp", &net.TCPAddr{Port: -1}, here},
+		"local port too high":       {"tcp", &net.TCPAddr{IP: here.IP, Port: 70000}, here},
+		"negative port":             {"tcp", nil, &net.TCPAddr{Port: -1}},
+		"port too high":             {"tcp", nil, &net.TCPAddr{IP: here.IP, Port: 65536}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, wantErr := net.DialTCP(c.network, c.laddr, c.raddr)
@@ -88,50 +104,51 @@ func TestDialTCPBadInput(t *testing.T) {
 	}
 }
 
-// TestInvalidAddresses holds DialTCP, DialUDP and DialIP to net's functions of these
+// invalidAddressDials are net's functions, and the methods of these names.
+var invalidAddressDials = map[string]struct {
+	networks []string
+	net      func(network string, laddr, raddr netip.AddrPort) (net.Conn, error)
+	method   func(ctx context.Context, d dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error)
+}{
+	"TCP": {
+		[]string{"tcp", "tcp4", "tcp6", "udp", ""},
+		func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(net.DialTCP(network, validOrNil(laddr), validOrNil(raddr)))
+		},
+		func(ctx context.Context, d dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(d.DialTCP(ctx, network, laddr, raddr))
+		},
+	},
+	"UDP": {
+		[]string{"udp", "udp4", "udp6", "tcp", ""},
+		func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(net.DialUDP(network, (*net.UDPAddr)(validOrNil(laddr)), (*net.UDPAddr)(validOrNil(raddr))))
+		},
+		func(ctx context.Context, d dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(d.DialUDP(ctx, network, laddr, raddr))
+		},
+	},
+	"IP": {
+		[]string{"ip:1", "ip4:1", "ip6:1", "ip", "tcp", ""},
+		func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(net.DialIP(network, ipOrNil(laddr), ipOrNil(raddr)))
+		},
+		func(ctx context.Context, d dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
+			return nstest.NetConn(d.DialIP(ctx, network, laddr.Addr(), raddr.Addr()))
+		},
+	},
+}
+
+// TestInvalidAddresses compares DialTCP, DialUDP and DialIP to net's functions of these
 // names with nil for each address that is not valid: from Go 1.27 on net.Dialer's
-// methods do as much. Each tries one address.
+// methods do as much (https://go.dev/issue/81620). Each tries one address.
 func TestInvalidAddresses(t *testing.T) {
 	local := []netip.AddrPort{{}, netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")}
-	remote := []netip.AddrPort{
-		{},
-		netip.AddrPortFrom(netip.Addr{}, 9),
-		netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("0.0.0.0:9"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:9"),
-		netip.MustParseAddrPort("[::1]:9"), netip.MustParseAddrPort("[::]:9"),
+	remote := []netip.AddrPort{{}, netip.AddrPortFrom(netip.Addr{}, 9)}
+	for _, address := range []string{"127.0.0.1:9", "0.0.0.0:9", "[::ffff:127.0.0.1]:9", "[::1]:9", "[::]:9"} {
+		remote = append(remote, netip.MustParseAddrPort(address))
 	}
-	for name, dials := range map[string]struct {
-		networks []string
-		net      func(network string, laddr, raddr netip.AddrPort) (net.Conn, error)
-		ours     func(d *safedial.Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error)
-	}{
-		"TCP": {
-			[]string{"tcp", "tcp4", "tcp6", "udp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(net.DialTCP(network, validOrNil(laddr), validOrNil(raddr)))
-			},
-			func(d *safedial.Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(d.DialTCP(t.Context(), network, laddr, raddr))
-			},
-		},
-		"UDP": {
-			[]string{"udp", "udp4", "udp6", "tcp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(net.DialUDP(network, (*net.UDPAddr)(validOrNil(laddr)), (*net.UDPAddr)(validOrNil(raddr))))
-			},
-			func(d *safedial.Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(d.DialUDP(t.Context(), network, laddr, raddr))
-			},
-		},
-		"IP": {
-			[]string{"ip:1", "ip4:1", "ip6:1", "ip", "tcp", ""},
-			func(network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(net.DialIP(network, ipOrNil(laddr), ipOrNil(raddr)))
-			},
-			func(d *safedial.Dialer, network string, laddr, raddr netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(d.DialIP(t.Context(), network, laddr.Addr(), raddr.Addr()))
-			},
-		},
-	} {
+	for name, dials := range invalidAddressDials {
 		for _, network := range dials.networks {
 			for _, laddr := range local {
 				for _, raddr := range remote {
@@ -141,11 +158,17 @@ func TestInvalidAddresses(t *testing.T) {
 							tried = append(tried, address)
 							return nil
 						}}
-						want, wantErr := dials.net(network, laddr, raddr)
-						got, err := dials.ours(&d, network, laddr, raddr)
-						assert.Equal(t, wantErr, err, "net of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
-						assert.Equal(t, peer(want), peer(got), "the peer")
+						got, err := dials.method(t.Context(), &d, network, laddr, raddr)
+						to := peer(got)
 						assert.LessOrEqual(t, len(slices.Compact(tried)), 1, "%v", tried)
+						want, wantErr := dials.net(network, laddr, raddr)
+						assert.Equal(t, wantErr, err, "net of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
+						assert.Equal(t, peer(want), to, "the peer")
+						if slices.Contains(build.Default.ReleaseTags, "go1.27") {
+							want, wantErr = dials.method(t.Context(), new(net.Dialer), network, laddr, raddr)
+							assert.Equal(t, wantErr, err, "net.Dialer of %s: %v\nsafedial: %v", runtime.Version(), wantErr, err)
+							assert.Equal(t, peer(want), to, "the peer")
+						}
 					})
 				}
 			}
@@ -153,13 +176,15 @@ func TestInvalidAddresses(t *testing.T) {
 	}
 }
 
-// TestCancelLeavesNoGoroutine uses the deprecated channel, on which net.Dialer
-// of Go 1.26 leaves a goroutine waiting (https://go.dev/issue/78531).
+// TestCancelLeavesNoGoroutine uses the deprecated channel, on which net.Dialer of Go
+// 1.26 leaves a goroutine waiting (https://go.dev/issue/78531). It is read when a dial
+// begins, and not again.
 func TestCancelLeavesNoGoroutine(t *testing.T) {
 	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
-	d := safedial.Dialer{Cancel: make(chan struct{}), Timeout: time.Minute} //lint:ignore SA1019 net.Dialer has it too
+	d := safedial.Dialer{Timeout: time.Minute}
 	before := runtime.NumGoroutine()
-	for range 50 {
+	for range 100 {
+		d.Cancel = make(chan struct{}) //lint:ignore SA1019 net.Dialer has it too
 		conn, err := d.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		nstest.AssertReal(t, conn)
@@ -167,6 +192,12 @@ func TestCancelLeavesNoGoroutine(t *testing.T) {
 	assert.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.LessOrEqual(c, runtime.NumGoroutine(), before+5)
 	}, 10*time.Second, time.Millisecond)
+
+	closed := make(chan struct{})
+	close(closed)
+	d.Cancel = closed //lint:ignore SA1019 net.Dialer has it too
+	_, err := d.Dial("tcp", l.Addr().String())
+	assert.ErrorIs(t, err, context.Canceled)
 }
 
 func TestDialTarget(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -16,106 +15,104 @@ import (
 	"testing"
 	"time"
 
-	"github.com/safedial/safedial"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// TestCancellation cancels a dial at each of its stages, and has deadlines pass
-// there.
+// TestCancellation cancels a dial at each of its stages, and has deadlines pass there.
 func TestCancellation(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		nstest.FullBacklog(t, 9000)
-		mute, err := net.ListenPacket("udp", "127.0.0.1:0") // a DNS server that never answers
-		require.NoError(t, err)
-		defer mute.Close()
-		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(safedial.Dialer).DialContext(ctx, "udp", mute.LocalAddr().String())
-		}}
-		canceledBy := func(cancel *context.CancelFunc) func(string, string, syscall.RawConn) error {
-			return func(string, string, syscall.RawConn) error { (*cancel)(); return nil }
-		}
+		resolver := muteResolver(t)
 		descriptors, goroutines := nstest.OpenDescriptors(t), runtime.NumGoroutine()
-		for _, deadline := range []bool{false, true} {
-			for name, c := range map[string]struct {
-				address string
-				before  bool // the context is done before the dial, else 30 ms into it
-				set     func(d *safedial.Dialer, cancel *context.CancelFunc)
-			}{
-				"before": {"127.0.0.1:40000", true, nil},
-				"before, from an address": {"127.0.0.1:40000", true, func(d *safedial.Dialer, _ *context.CancelFunc) {
-					d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
-				}},
-				"during resolution": {"name.test:40000", false, func(d *safedial.Dialer, _ *context.CancelFunc) { d.Resolver = resolver }},
-				"during connect":    {"127.0.0.1:9000", false, nil},
-				"during connect, from an address": {"127.0.0.1:9000", false, func(d *safedial.Dialer, _ *context.CancelFunc) {
-					d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
-				}},
-				"during connect, multipath": {"127.0.0.1:9000", false, func(d *safedial.Dialer, _ *context.CancelFunc) { d.SetMultipathTCP(true) }},
-				"in the hook":               {"127.0.0.1:40000", false, func(d *safedial.Dialer, cancel *context.CancelFunc) { d.Control = canceledBy(cancel) }},
-				"in the hook, from an address": {"127.0.0.1:40000", false, func(d *safedial.Dialer, cancel *context.CancelFunc) {
-					d.Control = canceledBy(cancel)
-					d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
-				}},
-			} {
-				t.Run(fmt.Sprintf("%s, deadline %t", name, deadline), func(t *testing.T) {
-					ctx, cancel := contextEnding(t, c.before, deadline)
-					defer cancel()
-					var d safedial.Dialer
-					if c.set != nil {
-						c.set(&d, &cancel)
+		for stage, address := range map[string]string{
+			"before": "127.0.0.1:40000", "during resolution": "name.test:40000",
+			"during connect": "127.0.0.1:9000", "in the hook": "127.0.0.1:40000",
+		} {
+			for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0)} {
+				for _, mptcp := range []bool{false, true} {
+					for _, deadline := range []bool{false, true} {
+						t.Run(fmt.Sprintf("%s, from %v, multipath %t, deadline %t", stage, local, mptcp, deadline), func(t *testing.T) {
+							wait := 30 * time.Millisecond
+							if stage == "before" {
+								wait = 0
+							}
+							ctx, end := contextEnding(t, wait, deadline)
+							d := safedial.Dialer{LocalAddr: local, Resolver: resolver}
+							d.SetMultipathTCP(mptcp)
+							if stage == "in the hook" {
+								d.Control = func(string, string, syscall.RawConn) error { end(); return nil }
+							}
+							conn, err := d.DialContext(ctx, "tcp", address)
+							require.Nil(t, conn)
+							assertEnded(t, err, deadline)
+							end()
+						})
 					}
-					conn, err := d.DialContext(ctx, "tcp", c.address)
-					require.Nil(t, conn)
-					var netErr net.Error
-					require.ErrorAs(t, err, &netErr)
-					assert.Equal(t, deadline, netErr.Timeout(), "%v", err)
-					if !deadline {
-						assert.ErrorIs(t, err, context.Canceled)
-					}
-				})
+				}
 			}
 		}
 		nstest.AssertNothingLeft(t, descriptors, goroutines)
 	})
 }
 
-// ending returns a context that is done, or is in 30 ms, by its deadline or by
-// being canceled. Its cancel function ends it so at once.
-func contextEnding(t *testing.T, now, byDeadline bool) (context.Context, context.CancelFunc) {
+// assertEnded asserts that err is that of a dial that was canceled, or that its
+// deadline has ended.
+func assertEnded(t *testing.T, err error, byDeadline bool) {
 	t.Helper()
-	wait := 30 * time.Millisecond
-	if now {
-		wait = 0
+	var netErr net.Error
+	require.ErrorAs(t, err, &netErr)
+	assert.Equal(t, byDeadline, netErr.Timeout(), "%v", err)
+	if !byDeadline {
+		assert.ErrorIs(t, err, context.Canceled)
 	}
+}
+
+// muteResolver returns a resolver whose server does not answer.
+func muteResolver(t *testing.T) *net.Resolver {
+	t.Helper()
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { mute.Close() })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(safedial.Dialer).DialContext(ctx, "udp", mute.LocalAddr().String())
+		if err == nil {
+			context.AfterFunc(ctx, func() { conn.Close() }) // or net waits for five seconds
+		}
+		return conn, err
+	}}
+}
+
+// contextEnding returns a context that ends after a while, by its deadline or by being
+// canceled. The function ends it so immediately.
+func contextEnding(t *testing.T, wait time.Duration, byDeadline bool) (ctx context.Context, end func()) {
+	t.Helper()
 	if byDeadline {
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
-		return ctx, func() { <-ctx.Done(); cancel() }
+		t.Cleanup(cancel)
+		return ctx, func() { <-ctx.Done() }
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if now {
+	if wait <= 0 {
 		cancel()
-		return ctx, cancel
 	}
-	timer := time.AfterFunc(wait, cancel)
-	return ctx, func() { timer.Stop(); cancel() }
+	time.AfterFunc(wait, cancel)
+	return ctx, cancel
 }
 
 // TestRandomCancellation cancels dials at any moment, that of success included:
 // each gives a connection that works, or the cancellation.
 func TestRandomCancellation(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		const dials, goroutines = 20_000, 8
 		l := nstest.Echo(t, "127.0.0.1:40500")
 		descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
-		dialers := []*safedial.Dialer{{}, {LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, {Timeout: time.Minute, Cancel: make(chan struct{})}}
+		dialers := []*safedial.Dialer{{}, {LocalAddr: tcp("127.0.0.1", 0)}, {Timeout: time.Minute, Cancel: make(chan struct{})}}
 		addresses := []string{l.Addr().String(), "localhost:40500", "127.0.0.1:40600"}
 		var connected, canceled, refused atomic.Int64
 		var group sync.WaitGroup
@@ -153,17 +150,12 @@ func TestRandomCancellation(t *testing.T) {
 	})
 }
 
-// TestTooManyFiles has no descriptor left, before the dial or while it holds one.
+// TestTooManyFiles has no descriptor left, before the dial or during it.
 func TestTooManyFiles(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, 40000, 40003)
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, 40000, 40003)
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
-		_, _ = safedial.Dial("udp", "127.0.0.1:9000") // what the first dial opens for good
-		before := settled(t, func() {
-			conn, err := safedial.Dial("tcp", "127.0.0.1:9000")
-			require.NoError(t, err)
-			nstest.Reset(conn)
-		})
+		before := settled(t)
 		var limit unix.Rlimit
 		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 		failed, worked := 0, 0
@@ -193,57 +185,31 @@ func TestTooManyFiles(t *testing.T) {
 	})
 }
 
-// settled runs f, which opens what the first dial of a process opens for good, and
-// returns how many descriptors there are when the rest is closed.
-func settled(t *testing.T, f func()) int {
+// settled makes the first dials of a process, which open what stays open, and returns
+// how many descriptors there are when the server has closed its end.
+func settled(t *testing.T) int {
 	t.Helper()
-	f()
-	least := nstest.OpenDescriptors(t)
-	for same := 0; same < 50; same++ {
-		time.Sleep(time.Millisecond)
-		if now := nstest.OpenDescriptors(t); now < least {
-			least, same = now, 0
-		}
-	}
-	return least
-}
-
-// TestUnreachable has the errors of the network come through as net's.
-func TestUnreachable(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		for address, want := range map[string][]error{
-			"192.0.2.1:80":       {syscall.ENETUNREACH},
-			"[2001:db8::1]:80":   {syscall.ENETUNREACH, syscall.EADDRNOTAVAIL},
-			"255.255.255.255:80": {syscall.ENETUNREACH, syscall.EACCES},
-			"127.255.255.255:80": {syscall.ENETUNREACH, syscall.EACCES, syscall.EINVAL},
-		} {
-			for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
-				d := safedial.Dialer{LocalAddr: local, MaxRetries: -1}
-				_, wantErr := (&net.Dialer{LocalAddr: local}).Dial("tcp", address)
-				_, err := d.Dial("tcp", address)
-				require.EqualError(t, err, wantErr.Error())
-				known := false
-				for _, one := range want {
-					known = known || errors.Is(err, one)
-				}
-				assert.True(t, known, "%v", err)
-			}
-		}
-	})
+	conn, err := safedial.Dial("udp", "127.0.0.1:9000")
+	require.NoError(t, err)
+	conn.Close()
+	descriptors := nstest.OpenDescriptors(t)
+	conn, err = safedial.Dial("tcp", "127.0.0.1:9000")
+	require.NoError(t, err)
+	nstest.AssertReal(t, conn)
+	nstest.AssertNothingLeft(t, descriptors, runtime.NumGoroutine())
+	return descriptors
 }
 
 // TestNoHost has the kernel say that there is no way to a host.
 func TestNoHost(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		ip(t, "route", "add", "unreachable", "192.0.2.0/24")
 		ip(t, "route", "add", "prohibit", "198.51.100.0/24")
 		for address, want := range map[string]error{"192.0.2.1:80": syscall.EHOSTUNREACH, "198.51.100.1:80": syscall.EACCES} {
-			for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
-				_, wantErr := (&net.Dialer{LocalAddr: local}).Dial("tcp", address)
-				d := safedial.Dialer{LocalAddr: local}
-				_, err := d.Dial("tcp", address)
-				require.EqualError(t, err, wantErr.Error())
+			for _, local := range []net.Addr{nil, new(net.TCPAddr)} {
+				_, err := (&safedial.Dialer{LocalAddr: local}).Dial("tcp", address)
 				assert.ErrorIs(t, err, want)
+				parityCase{name: address, address: address, dialer: net.Dialer{LocalAddr: local}}.compare(t)
 			}
 		}
 	})
@@ -251,23 +217,17 @@ func TestNoHost(t *testing.T) {
 
 // TestLinkDown dials, and cancels, an address behind a link whose other end is down.
 func TestLinkDown(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		ip(t, "link", "add", "near", "type", "veth", "peer", "name", "far")
 		ip(t, "addr", "add", "192.0.2.1/24", "dev", "near")
 		ip(t, "link", "set", "near", "up")
 		descriptors, goroutines := nstest.OpenDescriptors(t), runtime.NumGoroutine()
-		for _, local := range []net.Addr{nil, &net.TCPAddr{}} {
-			d := safedial.Dialer{LocalAddr: local}
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(30*time.Millisecond, cancel)
-			_, err := d.DialContext(ctx, "tcp", "192.0.2.2:80")
-			assert.ErrorIs(t, err, context.Canceled)
-
-			d.Timeout = 30 * time.Millisecond
-			_, err = d.Dial("tcp", "192.0.2.2:80")
-			var netErr net.Error
-			require.ErrorAs(t, err, &netErr)
-			assert.True(t, netErr.Timeout(), "%v", err)
+		for _, local := range []net.Addr{nil, new(net.TCPAddr)} {
+			for _, deadline := range []bool{false, true} {
+				ctx, _ := contextEnding(t, 30*time.Millisecond, deadline)
+				_, err := (&safedial.Dialer{LocalAddr: local}).DialContext(ctx, "tcp", "192.0.2.2:80")
+				assertEnded(t, err, deadline)
+			}
 		}
 		nstest.AssertNothingLeft(t, descriptors, goroutines)
 	})
@@ -289,7 +249,6 @@ func ip(t *testing.T, args ...string) {
 // TestFailingSystemCalls has one system call after the other fail, as in a sandbox
 // that forbids it: a dial gives a clear error or a connection with a real peer.
 func TestFailingSystemCalls(t *testing.T) {
-	t.Parallel()
 	for name, c := range map[string]struct {
 		number uint32
 		closed bool // without it no dial may succeed
@@ -302,37 +261,35 @@ func TestFailingSystemCalls(t *testing.T) {
 		"ioctl":       {unix.SYS_IOCTL, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nstest.Run(t, func(t *testing.T) {
-				nstest.Serve(t, "tcp", "127.0.0.1:9000")
-				nstest.SetLocalPorts(t, 40000, 40001)
-				descriptors := settled(t, func() {
-					conn, err := safedial.Dial("tcp", "127.0.0.1:9000")
-					require.NoError(t, err)
-					nstest.Reset(conn)
-				})
-				nstest.FailSyscall(t, c.number, unix.EPERM)
-				connected := 0
-				for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40000", "127.0.0.1:40001"} {
-					for _, local := range []*net.TCPAddr{nil, {IP: net.IPv4(127, 0, 0, 1)}, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))} {
-						// net itself waits for ever where getpeername(2) fails.
-						d := safedial.Dialer{LocalAddr: local, Timeout: 50 * time.Millisecond}
-						for _, dial := range dialsOf(&d) {
-							conn, err := dial("tcp", address)
-							if conn == nil {
-								var op *net.OpError
-								require.ErrorAs(t, err, &op, "%s from %v", address, local)
-								continue
-							}
-							require.False(t, c.closed, "%s from %v: connected unseen", address, local)
-							require.Equal(t, "127.0.0.1:9000", address)
-							connected++
-							nstest.Reset(conn)
-						}
-					}
-				}
-				t.Logf("%d connected", connected)
-				nstest.AssertNothingLeft(t, descriptors, runtime.NumGoroutine())
-			})
+			isolated(t, func(t *testing.T) { dialWithout(t, c.number, c.closed) })
 		})
 	}
+}
+
+func dialWithout(t *testing.T, number uint32, closed bool) {
+	t.Helper()
+	nstest.Serve(t, "tcp", "127.0.0.1:9000")
+	setLocalPorts(t, 40000, 40001)
+	descriptors := settled(t)
+	nstest.FailSyscall(t, number, unix.EPERM)
+	connected := 0
+	for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40000", "127.0.0.1:40001"} {
+		for _, local := range []*net.TCPAddr{nil, tcp("127.0.0.1", 0), tcp("127.0.0.1", 40000)} {
+			// net itself waits for ever if getpeername(2) fails.
+			d := safedial.Dialer{LocalAddr: local, Timeout: 50 * time.Millisecond}
+			for _, dial := range dialsOf(&d) {
+				conn, err := dial("tcp", address)
+				if conn == nil {
+					nstest.OpError(t, err)
+					continue
+				}
+				require.False(t, closed, "%s from %v: connected unchecked", address, local)
+				require.Equal(t, "127.0.0.1:9000", address)
+				connected++
+				nstest.Reset(conn)
+			}
+		}
+	}
+	t.Logf("%d connected", connected)
+	nstest.AssertNothingLeft(t, descriptors, runtime.NumGoroutine())
 }

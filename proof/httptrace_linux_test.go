@@ -26,7 +26,7 @@ import (
 // TestTransportTrace has http.Transport dial with net.Dialer and with Dialer, and
 // compares the events that httptrace reports, in their order.
 func TestTransportTrace(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
 		l, err := net.Listen("tcp", "127.0.0.2:40000")
 		require.NoError(t, err)

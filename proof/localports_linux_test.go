@@ -1,52 +1,53 @@
 package proof
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
-
-	"github.com/safedial/safedial"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// portDials are the ways to dial that LocalPorts hold for.
-var portDials = map[string]func(d *safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error){
-	"Dial": func(d *safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+// portDials are the ways to dial that LocalPorts and AvoidPorts apply to.
+var portDials = map[string]func(t *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error){
+	"Dial": func(_ *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
 		return d.Dial(network, remote.String())
 	},
-	"NetDialer": func(d *safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+	"NetDialer": func(_ *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
 		return d.NetDialer().Dial(network, remote.String())
 	},
-	"from an address": func(d *safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
-		from := *d
-		from.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(remote.Addr(), 0))
-		if strings.HasPrefix(network, "udp") {
-			from.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote.Addr(), 0))
+	"from an address": func(_ *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+		local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(remote.Addr(), 0))
+		d.LocalAddr = local
+		if network == "udp" {
+			d.LocalAddr = (*net.UDPAddr)(local)
 		}
-		return from.Dial(network, remote.String())
+		return d.Dial(network, remote.String())
 	},
-	"typed": func(d *safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
-		if strings.HasPrefix(network, "udp") {
-			return nstest.NetConn(d.DialUDP(context.Background(), network, netip.AddrPort{}, remote))
+	"typed": func(t *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+		if network == "udp" {
+			return nstest.NetConn(d.DialUDP(t.Context(), network, netip.AddrPort{}, remote))
 		}
-		return nstest.NetConn(d.DialTCP(context.Background(), network, netip.AddrPortFrom(remote.Addr(), 0), remote))
+		return nstest.NetConn(d.DialTCP(t.Context(), network, netip.AddrPortFrom(remote.Addr(), 0), remote))
 	},
 }
 
 func TestLocalPorts(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40099)
+		setLocalPorts(t, 40000, 40099)
+		nstest.Serve(t, "tcp", ":40010")
 		for _, c := range []struct{ ports, want safedial.PortRange }{
 			{ports(40050, 40052), ports(40050, 40052)},
 			{ports(40000, 40000), ports(40000, 40000)},
@@ -56,78 +57,86 @@ func TestLocalPorts(t *testing.T) {
 			{ports(1, 65535), ports(40000, 40099)},
 			{ports(40009, 40011), ports(40009, 40011)},
 		} {
-			for _, host := range []string{"127.0.0.1", "::1"} {
+			for _, host := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1%lo", "::ffff:0.0.0.0%lo", "::%lo"} {
 				remote := netip.AddrPortFrom(netip.MustParseAddr(host), 40010)
-				l := nstest.Serve(t, "tcp", remote.String())
-				packets, err := net.ListenPacket("udp", remote.String())
-				require.NoError(t, err)
 				for _, network := range []string{"tcp", "udp"} {
 					for name, dial := range portDials {
-						for range 10 {
-							conn, err := dial(&safedial.Dialer{LocalPorts: c.ports}, network, remote)
+						for range 5 {
+							conn, err := dial(t, safedial.Dialer{LocalPorts: c.ports}, network, remote)
 							require.NoError(t, err, "%s %s %s %v", name, network, host, c.ports)
-							got := nstest.AddrPort(conn.LocalAddr()).Port()
+							got := portOf(conn)
 							assert.True(t, c.want.Contains(got) && got != 40010, "%s %s %s %v: %d", name, network, host, c.ports, got)
-							nstest.Reset(conn)
+							if network == "tcp" {
+								nstest.AssertReal(t, conn)
+							}
+							conn.Close()
 						}
 					}
 				}
-				l.Close()
-				packets.Close()
 			}
 		}
 	})
 }
 
-// TestLocalPortsImpossible dials with ports that the kernel cannot keep to: no
-// socket may connect, from whatever port.
+// TestLocalPortsImpossible dials with limits that leave no port: no socket may connect,
+// from whatever port, and the error says what leaves none.
 func TestLocalPortsImpossible(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40099)
-		for _, c := range []struct {
-			ports safedial.PortRange
-			want  string
-		}{
-			{ports(50000, 50010), "local ports 50000-50010: none in the local port range 40000-40099"},
-			{ports(1, 39999), "local ports 1-39999: none in the local port range 40000-40099"},
-			{ports(40010, 40010), "local ports 40010: no port other than [40010] in the range 40010"},
-			{ports(40020, 40011), "local ports 40020-40011: the first is above the last"},
-			{ports(40020, 0), "local ports 40020-0: the first is above the last"},
+		setLocalPorts(t, 40000, 40007)
+		setReservedPorts(t, "40006-40007")
+		callers := onSocket(func(fd int) error { return nstest.LimitPorts(fd, 40004, 40005) })
+		for want, d := range map[string]safedial.Dialer{
+			"local ports 50000-50010: none in the local port range 40000-40007 (ip_local_port_range)": {LocalPorts: ports(50000, 50010)},
+			"local ports 1-39999: none in the local port range 40000-40007 (ip_local_port_range)":     {LocalPorts: ports(1, 39999)},
+			"local ports 40003: no port other than [40003] in the range 40003":                        {LocalPorts: ports(40003, 40003)},
+			"local ports 40005-40004: the first is above the last":                                    {LocalPorts: ports(40005, 40004)},
+			"local ports 40005-0: the first is above the last":                                        {LocalPorts: ports(40005, 0)},
+			"local ports 40006-40007: all reserved by ip_local_reserved_ports":                        {LocalPorts: ports(40006, 40007)},
+			"local ports 40000-40002: none in the range 40004-40005 that the caller's hook has set":   {LocalPorts: ports(40000, 40002), Control: callers},
+
+			"avoid ports [40004 40005]: no port other than [40003 40004 40005] in the range 40004-40005": {AvoidPorts: []uint16{40005, 40004}, Control: callers},
+			"avoid ports [40000 40001 40002 40004 40005]: no port other than [40000 40001 40002 40003 40004 40005] in the range 40000-40007": {
+				AvoidPorts: []uint16{40004, 40000, 40001, 40002, 40005},
+			},
 		} {
-			neverConnects(t, c.ports, func(err error) {
-				assert.ErrorContains(t, err, c.want)
+			neverConnects(t, d, func(err error) {
+				assert.True(t, strings.HasSuffix(err.Error(), ": "+want), "%v, not %s", err, want)
 				assert.NotErrorIs(t, err, errors.ErrUnsupported)
 			})
 		}
 	})
 }
 
-// TestLocalPortsUnsupported is the same on a kernel before 6.3.
+// TestLocalPortsUnsupported is on a kernel before 6.3.
 func TestLocalPortsUnsupported(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, 40000, 40099)
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		neverConnects(t, ports(40050, 40060), func(err error) {
-			assert.ErrorIs(t, err, errors.ErrUnsupported)
-			assert.ErrorIs(t, err, unix.ENOPROTOOPT)
-			assert.ErrorContains(t, err, "local ports 40050-40060: unsupported operation: setsockopt IP_LOCAL_PORT_RANGE: protocol not available")
-		})
-	})
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, 40000, 40099)
+		for want, d := range map[string]safedial.Dialer{
+			"local ports 40050-40060":         {LocalPorts: ports(40050, 40060)},
+			"avoid ports [40001 40004 40006]": {AvoidPorts: avoided},
+		} {
+			neverConnects(t, d, func(err error) {
+				assert.ErrorIs(t, err, errors.ErrUnsupported)
+				assert.ErrorIs(t, err, unix.ENOPROTOOPT)
+				assert.ErrorContains(t, err, want+": unsupported operation: setsockopt IP_LOCAL_PORT_RANGE: protocol not available")
+			})
+		}
+	}, unix.IP_LOCAL_PORT_RANGE)
 }
 
-func neverConnects(t *testing.T, ports safedial.PortRange, check func(error)) {
+func neverConnects(t *testing.T, d safedial.Dialer, check func(error)) {
 	t.Helper()
+	d.MaxRetries, d.OnRetry = 5, notRetried(t)
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		remote := netip.AddrPortFrom(netip.MustParseAddr(host), 40010)
+		remote := netip.AddrPortFrom(netip.MustParseAddr(host), 40003)
 		l, err := net.Listen("tcp", remote.String())
 		require.NoError(t, err)
 		for _, network := range []string{"tcp", "udp"} {
 			for name, dial := range portDials {
-				conn, err := dial(&safedial.Dialer{LocalPorts: ports}, network, remote)
-				require.Nil(t, conn, "%s %s %v", name, network, ports)
-				var op *net.OpError
-				require.ErrorAs(t, err, &op, "%s %s", name, network)
+				conn, err := dial(t, d, network, remote)
+				require.Nil(t, conn, "%s %s %v %v", name, network, d.LocalPorts, d.AvoidPorts)
+				op := nstest.OpError(t, err)
 				assert.Equal(t, "dial", op.Op)
 				assert.False(t, op.Timeout())
 				check(err)
@@ -141,16 +150,15 @@ func neverConnects(t *testing.T, ports safedial.PortRange, check func(error)) {
 	}
 }
 
-// TestLocalPortsAreForTheKernel: a port that is named is not the kernel's choice.
+// TestLocalPortsAreForTheKernel: a port that is set explicitly is not the kernel's
+// choice.
 func TestLocalPortsAreForTheKernel(t *testing.T) {
 	skipPortable(t, "every dial with LocalPorts fails")
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		l := nstest.Serve(t, "tcp", "127.0.0.1:40010")
 		for name, d := range map[string]safedial.Dialer{
-			"LocalAddr": {LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9999}},
-			"Control": {Control: func(network, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error { return nstest.BindTo(fd, network, "127.0.0.1", 9999) })
-			}},
+			"LocalAddr": {LocalAddr: tcp("127.0.0.1", 9999)},
+			"Control":   {Control: bindControl("127.0.0.1")},
 		} {
 			d.LocalPorts = ports(50000, 50010)
 			conn, err := d.Dial("tcp", l.Addr().String())
@@ -160,69 +168,34 @@ func TestLocalPortsAreForTheKernel(t *testing.T) {
 	})
 }
 
-// TestLocalPortsSayWhy: a dial that cannot get a port fails immediately, and says what
-// leaves none.
-func TestLocalPortsSayWhy(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+// TestLocalPortsAfterRangeChanges dials while the local port range that safedial has
+// read is no longer the host's, so that the kernel ignores what it is told: a
+// connection from a port that is not allowed must not be returned.
+func TestLocalPortsAfterRangeChanges(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
-		nstest.SetReservedPorts(t, "50000-50099")
-		nstest.SetLocalPorts(t, 32768, 60999)
-		limit := func(low, high uint16) func(string, string, syscall.RawConn) error {
-			return func(_, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error { return nstest.LimitPorts(fd, low, high) })
-			}
-		}
-		for want, d := range map[string]safedial.Dialer{
-			"local ports 50000-50099: all reserved by ip_local_reserved_ports":                          {LocalPorts: ports(50000, 50099)},
-			"local ports 40000-40010: none in the range 41000-41010 that the caller's hook has set":     {LocalPorts: ports(40000, 40010), Control: limit(41000, 41010)},
-			"avoid ports [40000 40001]: no port other than [9000 40000 40001] in the range 40000-40001": {AvoidPorts: []uint16{40001, 40000}, Control: limit(40000, 40001)},
-			"local ports 40000-40001: no port other than [9000 40000 40001] in the range 40000-40001":   {LocalPorts: ports(40000, 40001), AvoidPorts: []uint16{40000, 40001}},
-		} {
-			d.MaxRetries = 1000
-			d.OnRetry = func(_ context.Context, r safedial.Retry) { t.Errorf("retried: %v", r.Err) }
-			for _, network := range []string{"tcp", "udp"} {
+		nstest.Echo(t, "127.0.0.1:9000")
+		for _, network := range []string{"udp", "tcp"} { // TCP's server has descriptors, too
+			for limits, d := range map[string]safedial.Dialer{
+				"local ports 50000-50007": {LocalPorts: ports(50000, 50007)},
+				"avoid ports":             {AvoidPorts: []uint16{40000, 40001, 40002, 40003, 40004, 40005, 40006, 50003}},
+			} {
 				for kind, dial := range dialsOf(&d) {
-					_, err := dial(network, "127.0.0.1:9000")
-					assert.EqualError(t, err, "dial "+network+" 127.0.0.1:9000: "+want, kind)
-				}
-			}
-		}
-	})
-}
-
-// TestCallersPortRange has the caller's hook narrow the choice; the guard narrows
-// it further, and never widens it.
-func TestCallersPortRange(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40099)
-		for _, c := range []struct {
-			set, want, outside safedial.PortRange // want: to 40050; outside: to 9000
-		}{
-			{ports(40050, 40052), ports(40050, 40052), ports(40050, 40052)},
-			{ports(40049, 40050), ports(40049, 40049), ports(40049, 40050)},
-			{ports(40050, 40051), ports(40051, 40051), ports(40050, 40051)},
-			{ports(0, 40010), ports(40000, 40010), ports(40000, 40010)},
-			{ports(40090, 0), ports(40090, 40099), ports(40090, 40099)},
-		} {
-			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
-				for _, port := range []uint16{40050, 9000} {
-					want := c.want
-					if port == 9000 {
-						want = c.outside
+					if network == "udp" && kind == "NetDialer" {
+						continue // nothing checks its connections
 					}
-					d := safedial.Dialer{LocalAddr: local, Control: func(_, _ string, conn syscall.RawConn) error {
-						return nstest.OnSocket(conn, func(fd int) error { return nstest.LimitPorts(fd, c.set.Low, c.set.High) })
-					}}
-					l := nstest.Serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-					for range 20 {
-						conn, err := d.Dial("tcp", l.Addr().String())
-						require.NoError(t, err, "%v", c)
-						got := uint16(conn.LocalAddr().(*net.TCPAddr).Port)
-						assert.True(t, want.Contains(got), "%v of the caller's, from %v to %d: %d", c.set, local, port, got)
-						nstest.Reset(conn)
+					for range 10 {
+						setLocalPorts(t, 50000, 50007)
+						nstest.WriteLocalPorts(t, 40000, 40007)
+						descriptors := nstest.OpenDescriptors(t)
+						conn, err := dial(network, "127.0.0.1:9000")
+						if err == nil {
+							assert.True(t, portOf(conn) == 40007 && limits == "avoid ports", "%s %s %s: %d", kind, network, limits, portOf(conn))
+							nstest.Reset(conn)
+						} else if assert.ErrorContains(t, err, limits) && network == "udp" {
+							assert.Equal(t, descriptors, nstest.OpenDescriptors(t), "a socket stays open")
+						}
 					}
-					l.Close()
 				}
 			}
 		}
@@ -233,42 +206,122 @@ func TestCallersPortRange(t *testing.T) {
 // connection to each destination.
 func TestOnePortServesEachDestination(t *testing.T) {
 	skipPortable(t, "net binds a port to LocalAddr")
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		const ports = 20
-		nstest.SetLocalPorts(t, 40001, 40000+ports)
-		here := netip.MustParseAddr("127.0.0.1")
-		for name, dial := range map[string]func(remote netip.AddrPort) (net.Conn, error){
-			"LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
-				return d.Dial("tcp", remote.String())
-			},
-			"NetDialer with LocalAddr IP:0": func(remote netip.AddrPort) (net.Conn, error) {
-				d := safedial.Dialer{LocalAddr: &net.TCPAddr{IP: here.AsSlice()}}
-				return d.NetDialer().Dial("tcp", remote.String())
-			},
-			"DialTCP from nowhere": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, remote))
-			},
-			"DialTCP from nowhere and a port": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(netip.Addr{}, 9999), remote))
-			},
-			"DialTCP from an address": func(remote netip.AddrPort) (net.Conn, error) {
-				return nstest.NetConn(new(safedial.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPortFrom(here, 0), remote))
-			},
-		} {
+		setLocalPorts(t, 40001, 40000+ports)
+		dials := maps.Clone(portDials)
+		for _, port := range []uint16{0, 9999} {
+			nowhere := netip.AddrPortFrom(netip.Addr{}, port)
+			dials[fmt.Sprintf("from port %d of no address", port)] = func(t *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+				return nstest.NetConn(d.DialTCP(t.Context(), network, nowhere, remote))
+			}
+		}
+		for name, dial := range dials {
 			t.Run(name, func(t *testing.T) {
-				for _, port := range []uint16{9000, 9001} {
-					remote := netip.AddrPortFrom(here, port)
-					nstest.Serve(t, "tcp", remote.String())
+				for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:9001"} {
+					nstest.Serve(t, "tcp", address)
+					remote := netip.MustParseAddrPort(address)
 					for i := range ports {
-						conn, err := dial(remote)
+						conn, err := dial(t, safedial.Dialer{}, "tcp", remote)
 						require.NoError(t, err, "connection %d to %s", i, remote)
 						defer nstest.Reset(conn)
 					}
-					_, err := dial(remote)
-					require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+					_, err := dial(t, safedial.Dialer{}, "tcp", remote)
+					require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
 				}
 			})
+		}
+	})
+}
+
+// TestEveryPortOfOddRange dials until every port is used of ranges with an odd number
+// of them, from which connect(2) leaves one out before Linux 6.8.
+func TestEveryPortOfOddRange(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40099)
+		nstest.Echo(t, "127.0.0.1:9000")
+		first := uint16(40000)
+		for _, n := range []uint16{3, 5, 9} {
+			d := safedial.Dialer{LocalPorts: ports(first, first+n-1)}
+			first += n
+			for i := range n {
+				conn, err := d.Dial("tcp", "127.0.0.1:9000")
+				require.NoError(t, err, "%d of %d", i, n)
+				defer nstest.Reset(conn)
+			}
+			_, err := d.Dial("tcp", "127.0.0.1:9000")
+			assert.ErrorIs(t, err, unix.EADDRNOTAVAIL)
+		}
+	})
+}
+
+// avoided are three of the eight ports of the tests' local port range.
+var avoided = []uint16{40006, 40001, 40004}
+
+// TestAvoidPorts dials again and again from a range of eight ports, to a port outside
+// of it and to one of its own, without three of them.
+func TestAvoidPorts(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40007)
+		free := []uint16{40000, 40002, 40005, 40007, 40003}
+		for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40003"} {
+			nstest.Echo(t, address)
+			if address == "127.0.0.1:40003" {
+				free = free[:4]
+			}
+			for _, network := range []string{"tcp", "udp"} {
+				assert.Subset(t, portsOf(t, safedial.Dial, network, address), []uint16{40004, 40006}, "the test does not show the effect")
+				for kind, dial := range dialsOf(&safedial.Dialer{AvoidPorts: avoided}) {
+					assert.ElementsMatch(t, free, portsOf(t, dial, network, address), "%s %s %s", kind, network, address)
+				}
+			}
+		}
+	})
+}
+
+// portsOf returns the local ports that the system chooses for 2,000 dials.
+func portsOf(t *testing.T, dial dialFunc, network, address string) []uint16 {
+	t.Helper()
+	chosen := map[uint16]int{}
+	for range 2000 {
+		conn, err := dial(network, address)
+		require.NoError(t, err)
+		chosen[portOf(conn)]++
+		nstest.Reset(conn)
+	}
+	t.Logf("%s %s: %v", network, address, chosen)
+	return slices.Collect(maps.Keys(chosen))
+}
+
+// TestAvoidPortsKeepsServer starts a server while connections of its own program have
+// every other port. Then the dial's error is that of a host without free ports.
+func TestAvoidPortsKeepsServer(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40007)
+		nstest.Echo(t, "127.0.0.1:9000")
+		for network, listen := range map[string]func() (io.Closer, error){
+			"tcp": func() (io.Closer, error) { return net.Listen("tcp", "127.0.0.1:40003") },
+			"udp": func() (io.Closer, error) { return net.ListenPacket("udp", "127.0.0.1:40003") },
+		} {
+			for _, avoid := range [][]uint16{{40003}, nil} {
+				d := safedial.Dialer{AvoidPorts: avoid, MaxRetries: -1}
+				conn, err := d.Dial(network, "127.0.0.1:9000")
+				for err == nil {
+					defer nstest.Reset(conn)
+					conn, err = d.Dial(network, "127.0.0.1:9000")
+				}
+				assert.True(t, noPort(err), "%v", err)
+				_, err = d.NetDialer().Dial(network, "127.0.0.1:9000")
+				assert.True(t, noPort(err), "%v", err)
+				server, err := listen()
+				assert.Equal(t, avoid != nil, err == nil, "%s, avoiding %v: %v", network, avoid, err)
+				if err == nil {
+					server.Close()
+				}
+			}
 		}
 	})
 }

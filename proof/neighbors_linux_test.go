@@ -17,13 +17,13 @@ import (
 
 // oddPorts returns how many of n connections to address come from a port of the
 // parity that the kernel leaves to servers, and closes them.
-func oddPorts(t *testing.T, dial func(network, address string) (net.Conn, error), address string, n int) (odd int) {
+func oddPorts(t *testing.T, dial dialFunc, address string, n int) (odd int) {
 	t.Helper()
 	for range n {
 		conn, err := dial("tcp", address)
 		require.NoError(t, err)
 		defer nstest.Reset(conn)
-		if nstest.AddrPort(conn.LocalAddr()).Port()%2 == 1 {
+		if portOf(conn)%2 == 1 {
 			odd++
 		}
 	}
@@ -34,45 +34,49 @@ func oddPorts(t *testing.T, dial func(network, address string) (net.Conn, error)
 // used up. From then on its dials get ports of both, and dials to another destination
 // as many of the other parity as with net.Dialer.
 func TestCrowdedDestination(t *testing.T) {
-	for _, proc := range []string{"", "WithoutProc"} {
-		t.Run(proc, func(t *testing.T) {
-			nstest.Run(t, func(t *testing.T) {
-				requirePortRange(t)
-				nstest.SetLocalPorts(t, 40000, 40199)
-				crowdedAddress, quiet := nstest.LongBacklog(t, "127.0.0.1:9000", 500)(), nstest.LongBacklog(t, "127.0.0.1:9001", 500)()
-				if proc != "" {
-					require.NoError(t, unix.Mount("none", "/proc/sys", "tmpfs", 0, ""))
-					nstest.AwaitPortsRead()
-					_, err := safedial.LocalPortRange()
-					require.ErrorIs(t, err, os.ErrNotExist)
-				}
-				var d safedial.Dialer
-				var conns []net.Conn
-				for range 120 {
-					conn, err := d.Dial("tcp", crowdedAddress)
-					require.NoError(t, err)
-					conns = append(conns, conn)
-				}
-				withNet := oddPorts(t, net.Dial, quiet, 40)
-				assert.LessOrEqual(t, oddPorts(t, d.Dial, quiet, 40), withNet, "beside a crowded destination")
-				assert.LessOrEqual(t, oddPorts(t, d.NetDialer().Dial, quiet, 40), withNet, "beside a crowded destination")
-				for _, conn := range conns {
-					nstest.Reset(conn)
-				}
-				if proc == "" && nstest.HasPortRange(t, unix.IPPROTO_MPTCP) { // since 6.8 the option has connect(2) take both parities
-					assert.Positive(t, oddPorts(t, d.Dial, crowdedAddress, 40), "the crowded destination has the option for a while")
-				}
-			})
-		})
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40199)
+		crowdedAddress := crowdDestination(t)
+		if nstest.HasPortRange(t, unix.IPPROTO_MPTCP) { // since 6.8 the option has connect(2) take both parities
+			assert.Positive(t, oddPorts(t, safedial.Dial, crowdedAddress, 40), "the crowded destination has the option for a while")
+		}
+	})
+}
+
+// TestCrowdedDestinationWithoutProc is on a system that does not tell its port range.
+func TestCrowdedDestinationWithoutProc(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		nstest.WriteLocalPorts(t, 40000, 40199)
+		require.NoError(t, unix.Mount("none", "/proc/sys", "tmpfs", 0, ""))
+		_, err := safedial.LocalPortRange()
+		require.ErrorIs(t, err, os.ErrNotExist)
+		crowdDestination(t)
+	})
+}
+
+func crowdDestination(t *testing.T) (address string) {
+	t.Helper()
+	address, quiet := nstest.LongBacklog(t, "127.0.0.1:9000", 500)(), nstest.LongBacklog(t, "127.0.0.1:9001", 500)()
+	for range 120 {
+		conn, err := safedial.Dial("tcp", address)
+		require.NoError(t, err)
+		defer nstest.Reset(conn)
 	}
+	withNet := oddPorts(t, net.Dial, quiet, 40)
+	for kind, dial := range dialsOf(new(safedial.Dialer)) {
+		assert.LessOrEqual(t, oddPorts(t, dial, quiet, 40), withNet, "%s beside a crowded destination", kind)
+	}
+	return address
 }
 
 // TestOptionOnlyWhereNeeded asks connections whether the kernel was told which ports
 // to choose from.
 func TestOptionOnlyWhereNeeded(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
-		nstest.SetLocalPorts(t, 40000, 40099)
+		setLocalPorts(t, 40000, 40099)
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
 		nstest.Serve(t, "tcp", "127.0.0.1:40010")
 		nstest.Serve(t, "tcp", "127.0.0.1:40011")
@@ -86,17 +90,14 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 			"inside, of the other parity": {safedial.Dialer{}, 40011, true},
 			"LocalPorts":                  {safedial.Dialer{LocalPorts: ports(40050, 40060)}, 9000, true},
 			"AvoidPorts":                  {safedial.Dialer{AvoidPorts: []uint16{40050}}, 9000, true},
-			"LocalAddr IP:0":              {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, 9000, false},
-			"LocalAddr IP:0, inside":      {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, 40010, true},
+			"LocalAddr IP:0":              {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0)}, 9000, false},
+			"LocalAddr IP:0, inside":      {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0)}, 40010, true},
 		} {
 			for kind, dial := range dialsOf(&c.d) {
 				conn, err := dial("tcp", fmt.Sprintf("127.0.0.1:%d", c.port))
 				require.NoError(t, err, name)
-				require.NoError(t, nstest.OnSocket(nstest.RawConn(t, conn), func(fd int) error {
-					value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-					assert.Equal(t, c.want, value != 0, "%s, %s: %#x", name, kind, value)
-					return err
-				}))
+				value := optionOf(t, conn, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
+				assert.Equal(t, c.want, value != 0, "%s, %s: %#x", name, kind, value)
 				nstest.Reset(conn)
 			}
 		}
@@ -107,11 +108,11 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 // and closing, and start a server there while 2,000 connections are dialed to a port
 // outside of the local port range.
 func TestNeighborsKeepTheirPorts(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		const servers, connections, rounds = 300, 2000, 3
 		nstest.RaiseDescriptorLimit(t, 2*connections+servers+500)
 		listen := nstest.LongBacklog(t, "127.0.0.1:9000", connections)
-		for name, dial := range map[string]func(network, address string) (net.Conn, error){
+		for name, dial := range map[string]dialFunc{
 			"net.Dialer": net.Dial, "Dialer": safedial.Dial, "NetDialer": new(safedial.Dialer).NetDialer().Dial,
 		} {
 			failed := 0
@@ -125,7 +126,7 @@ func TestNeighborsKeepTheirPorts(t *testing.T) {
 }
 
 // neighbors returns how many servers cannot start.
-func neighbors(t *testing.T, dial func(network, address string) (net.Conn, error), listen func() string, servers, connections int) (failed int) {
+func neighbors(t *testing.T, dial dialFunc, listen func() string, servers, connections int) (failed int) {
 	t.Helper()
 	chosen := map[string]bool{}
 	for len(chosen) < servers {

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/build"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,9 +22,9 @@ const (
 	deadPort = "9"     // below it, without one
 )
 
-// differences are all the rows; dir has a Unix socket that listens.
+// parityCases are all the rows; dir has a Unix socket that listens.
 func parityCases(dir string) []parityCase {
-	rows := slices.Concat(settingRows(), localAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir), invalidAddressRows())
+	rows := slices.Concat(settingRows(), localAddrRows(), badLocalAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir))
 	for _, c := range nstest.Destinations {
 		rows = append(rows,
 			parityCase{name: "live " + c.Host, network: c.Network, address: live(c.Host)},
@@ -38,14 +35,12 @@ func parityCases(dir string) []parityCase {
 	}
 	return append(rows, parityCase{
 		name: "no port left", address: live("127.0.0.1"),
-		before: func(t *testing.T) { takeAllPorts(t, "127.0.0.1:"+livePort, ports(40001, 40003)) },
+		before: func(t *testing.T) { takePorts(t, "127.0.0.1:"+livePort, 40001, 40003) },
 	})
 }
 
 func live(host string) string { return net.JoinHostPort(host, livePort) }
 func dead(host string) string { return net.JoinHostPort(host, deadPort) }
-
-func tcp(ip string, port int) *net.TCPAddr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: port} }
 
 // settingRows are the fields that are handed to net.
 func settingRows() []parityCase {
@@ -95,8 +90,24 @@ func localAddrRows() []parityCase {
 		{name: "from a UDP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
 		{name: "from an IP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
 		{name: "from a unix address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UnixAddr{Name: "x", Net: "unix"}}},
+		{name: "from a port of any IPv4 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("0.0.0.0", 9999)}},
+		{name: "from a port of any IPv6 address to IPv4", but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 9999)}},
 		{name: "from an address of no length", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP{1, 2, 3}}}},
 	}
+}
+
+// badLocalAddrRows are addresses that net refuses to bind: they must not be cut to
+// something else.
+func badLocalAddrRows() (rows []parityCase) {
+	for _, ip := range []net.IP{nil, {127, 0, 0, 1}, {1, 2, 3}, net.IPv6loopback} {
+		for _, port := range []int{-1, 65536, 70000} {
+			local := &net.TCPAddr{IP: ip, Port: port}
+			rows = append(rows,
+				parityCase{name: fmt.Sprintf("TCP from %s", local), address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: local}},
+				parityCase{name: fmt.Sprintf("UDP from %s", local), network: "udp", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.UDPAddr)(local)}})
+		}
+	}
+	return rows
 }
 
 // controlRows are what the caller's hook can do.
@@ -117,33 +128,17 @@ func controlRows() []parityCase {
 		{name: "Control binds, refused", address: dead("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
 		{name: "Control binds a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("192.0.2.1")}},
 		{name: "Control and LocalAddr bind", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: bindControl("127.0.0.1")}},
-		{name: "Control sets options", address: live("127.0.0.1"), dialer: net.Dialer{
-			Control: func(_, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error {
-					return errors.Join(
-						unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5}),
-						unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
-				})
-			},
-		}},
-		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{
-			LocalAddr: tcp("127.0.0.1", 0),
-			Control: func(_, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error {
-					return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5})
-				})
-			},
-		}},
-		{name: "Control connects", address: live("127.0.0.1"), dialer: net.Dialer{
-			Control: func(_, _ string, c syscall.RawConn) error {
-				return nstest.OnSocket(c, func(fd int) error {
-					if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 40000}); err != unix.EINPROGRESS {
-						return err
-					}
-					return nil
-				})
-			},
-		}},
+		{name: "Control sets an option", address: live("127.0.0.1"), dialer: net.Dialer{Control: setOption(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}},
+		{name: "Control lingers", address: live("127.0.0.1"), dialer: net.Dialer{Control: setLinger(5)}},
+		{name: "Control resets", address: live("127.0.0.1"), dialer: net.Dialer{Control: setLinger(0)}},
+		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: setLinger(5)}},
+		{name: "Control lingers, from anywhere", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{}, Control: setLinger(5)}},
+		{name: "Control connects", address: live("127.0.0.1"), dialer: net.Dialer{Control: onSocket(func(fd int) error {
+			if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 40000}); err != unix.EINPROGRESS {
+				return err
+			}
+			return nil
+		})}},
 	}
 }
 
@@ -177,6 +172,9 @@ func addressRows() []parityCase {
 		{name: "zone too long", address: "[fe80::1%an-interface-name-too-long]:80"},
 		{name: "unreachable", address: "192.0.2.1:80"},
 		{name: "unreachable IPv6", address: "[2001:db8::1]:80"},
+		{name: "unreachable, from anywhere", address: "192.0.2.1:80", dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
+		{name: "unreachable IPv6, from anywhere", address: "[2001:db8::1]:80", dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
+		{name: "broadcast, from anywhere", address: "255.255.255.255:80", dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
 		{name: "broadcast", address: "255.255.255.255:80"},
 		{name: "loopback broadcast", address: "127.255.255.255:80"},
 		{name: "multicast", address: "224.0.0.1:80"},
@@ -197,15 +195,15 @@ func endedRows(dir string) []parityCase {
 		{name: "canceled context, bad address", address: "127.0.0.1", ctx: canceled},
 		{name: "nil context", address: live("127.0.0.1"), ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
 		{name: "nil context with a timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}, ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
-		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(50 * time.Millisecond)},
-		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond}},
-		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 50 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(20 * time.Millisecond)},
+		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond}},
+		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
 		{name: "silent, canceled", address: "127.0.0.1:9000", ctx: func() (context.Context, context.CancelFunc) {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(50*time.Millisecond, cancel)
 			return ctx, cancel
 		}},
-		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 50 * time.Millisecond},
+		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 20 * time.Millisecond},
 	}
 }
 
@@ -215,6 +213,8 @@ func networkRows(dir string) []parityCase {
 		{name: "UDP", network: "udp", address: live("127.0.0.1")},
 		{name: "UDP from an address", network: "udp4", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
 		{name: "UDP from a TCP address", network: "udp", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "IP from a TCP address", network: "ip4:1", address: "127.0.0.1", dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "unix from a TCP address", network: "unix", address: filepath.Join(dir, "live"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
 		{name: "UDP IPv6", network: "udp6", address: live("::1")},
 		{name: "IP", network: "ip4:1", address: "127.0.0.1"},
 		{name: "unix", network: "unix", address: filepath.Join(dir, "live")},
@@ -240,6 +240,7 @@ func methodRows(dir string) []parityCase {
 		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
 		{name: "DialTCP canceled", but: uncalled, dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
+		{name: "DialTCP multipath", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), mptcp: true},
 		{name: "DialUDP", dial: dialUDP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
 		{name: "DialIP", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
 			return nstest.NetConn(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
@@ -250,37 +251,6 @@ func methodRows(dir string) []parityCase {
 		{name: "DialUnix without an address", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
 			return nstest.NetConn(m.DialUnix(ctx, "unix", nil, nil))
 		}},
-	}
-}
-
-// invalidAddressRows are addresses that are not valid, of which net.Dialer's methods
-// before Go 1.27 make the unspecified address (https://go.dev/issue/81620).
-func invalidAddressRows() (rows []parityCase) {
-	if !slices.Contains(build.Default.ReleaseTags, "go1.27") {
-		return nil
-	}
-	nowhere, here := netip.AddrPortFrom(netip.Addr{}, 9999), netip.MustParseAddrPort("127.0.0.1:0")
-	for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", ""} {
-		for _, remote := range []string{live("127.0.0.1"), live("::1"), live("::"), live("0.0.0.0"), live("::ffff:127.0.0.1"), dead("::"), dead("127.0.0.1")} {
-			raddr := netip.MustParseAddrPort(remote)
-			rows = append(rows,
-				parityCase{name: fmt.Sprintf("DialTCP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialTCP(network, nowhere, raddr)},
-				parityCase{name: fmt.Sprintf("DialUDP on %q from nowhere to %s", network, remote), but: oneFamily, dial: dialUDP(strings.Replace(network, "tcp", "udp", 1), nowhere, raddr)})
-		}
-	}
-	return append(rows,
-		parityCase{name: "DialTCP to nowhere", dial: dialTCP("tcp", here, netip.AddrPort{})},
-		parityCase{name: "DialUDP to nowhere", dial: dialUDP("udp", here, netip.AddrPort{})},
-		parityCase{name: "DialTCP from nowhere, canceled", but: uncalled, dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), ctx: canceled},
-		parityCase{name: "DialTCP from nowhere, multipath", dial: dialTCP("tcp", nowhere, netip.MustParseAddrPort(live("127.0.0.1"))), mptcp: true})
-}
-
-// bindControl returns a hook that binds the socket to a port of ip.
-func bindControl(ip string) func(string, string, syscall.RawConn) error {
-	return func(network, _ string, c syscall.RawConn) error {
-		return nstest.OnSocket(c, func(fd int) error {
-			return os.NewSyscallError("bind", nstest.BindTo(fd, network, ip, 9999))
-		})
 	}
 }
 

@@ -7,19 +7,177 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// build makes the sockets of the scope, and returns what closes them.
+// A kernel is what the library can use of the system.
+type kernel struct{ portRange, mptcpRange, lateBind bool }
+
+// A portUse is how other sockets have some of the local ports.
+type portUse int
+
+const (
+	listening portUse = iota
+	bound
+	toDestination // connected from there to the destination: only that is taken
+	toElsewhere   // connected from there to another port
+	reserved      // by sysctl
+	portUses
+)
+
+func (o portUse) String() string {
+	return [...]string{"listening", "bound", "connected to the destination", "connected elsewhere", "reserved"}[o]
+}
+
+// A portState is a state of the system around the destination's port.
+type portState struct {
+	kernel
+	system   safedial.PortRange
+	port     uint16
+	live     bool // a server has the port
+	how      portUse
+	occupied []uint16
+}
+
+func (s portState) String() string {
+	return fmt.Sprintf("port %d of %s, live %t, %v %v, kernel %+v", s.port, s.system, s.live, s.how, s.occupied, s.kernel)
+}
+
+// portStates returns every state of the local port range.
+func portStates(k kernel, system safedial.PortRange) (states []portState) {
+	for use := range portUses {
+		for subset := range 1 << system.Len() {
+			var used []uint16
+			for i := range system.Len() {
+				if subset>>i&1 == 1 {
+					used = append(used, system.Low+uint16(i))
+				}
+			}
+			if len(used) == 0 && use > 0 {
+				continue // that is the same for each
+			}
+			for port := system.Low - 1; port <= system.High+1; port++ {
+				if slices.Contains(used, port) {
+					continue
+				}
+				if use != toDestination || len(used) == 0 { // else nobody would be there to be connected to
+					states = append(states, portState{k, system, port, false, use, used})
+				}
+				states = append(states, portState{k, system, port, true, use, used})
+			}
+		}
+	}
+	return states
+}
+
+// An answer is what may come of a dial.
+type answer struct {
+	connected  bool
+	from       []uint16 // a connection's local port
+	refused    bool
+	self       bool // the refusal must be a self-connection
+	neverSelf  bool // it must not
+	noPort     bool // EADDRNOTAVAIL, or EADDRINUSE and EAGAIN where the kernel has them
+	portInUse  bool // bind(2) finds the port that was named taken
+	explaining string
+}
+
+// free returns the ports that a socket can get beside the destination's: if shared,
+// also those that others have, because a port serves each destination once.
+func (s portState) free(shared bool) (free []uint16) {
+	for port := s.system.Low; port <= s.system.High; port++ {
+		if port != s.port && (shared || !slices.Contains(s.occupied, port)) {
+			free = append(free, port)
+		}
+	}
+	return free
+}
+
+// oracle tells what must come of dialing w in s.
+func oracle(s portState, w dialVariant) answer {
+	switch w.local {
+	case "IP:port", ":port", "bound by Control":
+		if s.live {
+			return answer{portInUse: true, explaining: "the server has the port"}
+		}
+		return answer{refused: true, self: true, explaining: "from its own port to its own port"}
+	case "IP:other":
+		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: true, from: []uint16{9999}, explaining: "from another port"}
+	}
+
+	if w.mptcp {
+		s.portRange = s.mptcpRange // Linux 6.1 has the option for TCP, and not for MPTCP
+	}
+	bindPicks := !strings.HasSuffix(w.local, "nil") && (w.udp || !s.lateBind)
+	// Without IP_LOCAL_PORT_RANGE, TCP searches an even number of ports and so
+	// leaves one of an odd number out, by chance (inet_csk_find_open_port,
+	// __inet_hash_connect).
+	leavesOneOut := !w.udp && !s.portRange && s.system.Len() > 1 && s.system.Len()%2 == 1
+	free := s.free(s.how == toElsewhere && !w.udp && !bindPicks)
+	ownFree := s.system.Contains(s.port) && !s.live
+	switch {
+	case len(free) > 0:
+		// A NetDialer's UDP dials use one of the two ranges around the destination's port.
+		oneRange := w.udp && w.via == "NetDialer" && w.local == "nil" && s.portRange
+		// Elsewhere than Linux nothing but a retry has UDP choose another port.
+		metItself := portable && w.udp && w.via == "no retries"
+		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp || metItself, neverSelf: s.portRange, from: free, noPort: leavesOneOut && len(free) == 1 || oneRange, explaining: "ports are free"}
+	case ownFree && (!s.portRange || s.system.Len() == 1 || s.how == reserved && len(s.occupied) == s.system.Len()-1):
+		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
+		self := s.how != toElsewhere || w.udp || !bindPicks || portable
+		odd := !w.udp && s.system.Len() > 1 && s.system.Len()%2 == 1 // connect(2) has no range here
+		odd = odd || portable && w.udp                               // while the socket that met itself is kept
+		return answer{refused: true, self: self, noPort: odd, explaining: "only the destination's own port is free"}
+	}
+	return answer{noPort: true, explaining: "no port is free"}
+}
+
+func (a answer) check(t *testing.T, s portState, w dialVariant, conn net.Conn, err error) {
+	t.Helper()
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("%s\n%+v\n%+v\n%s", s, w, a, fmt.Sprintf(format, args...))
+	}
+	if conn != nil {
+		local := nstest.AddrPort(conn.LocalAddr())
+		if safedial.IsSelfConnect(conn) || !a.connected {
+			fail("connected %s to %s", local, conn.RemoteAddr())
+		}
+		if !slices.Contains(a.from, local.Port()) {
+			fail("connected from %d", local.Port())
+		}
+		return
+	}
+	op := nstest.OpError(t, err)
+	if op.Op != "dial" || op.Net != w.Network {
+		fail("%#v", op)
+	}
+	self := errors.Is(err, safedial.ErrSelfConnect)
+	switch {
+	case a.refused && errors.Is(err, syscall.ECONNREFUSED):
+		if a.self && !self || a.neverSelf && self || op.Timeout() {
+			fail("%v", err)
+		}
+	case a.noPort && !self && noPort(err):
+	case a.portInUse && errors.Is(err, syscall.EADDRINUSE):
+	default:
+		fail("%v", err)
+	}
+}
+
+// build makes the sockets of the state, and returns what closes them.
 func (s portState) build(t *testing.T) (undo func()) {
 	t.Helper()
 	var closers []func()
@@ -39,7 +197,7 @@ func (s portState) build(t *testing.T) (undo func()) {
 		case reserved:
 			numbers = append(numbers, strconv.Itoa(int(port)))
 		case listening, bound:
-			closers = append(closers, holdTCP(t, port, s.how == listening))
+			closers = append(closers, takePort(t, port, s.how == listening))
 		default:
 			for _, own := range []string{"127.0.0.1", "::1", nstest.OwnAddress} {
 				closers = append(closers, connectFrom(t, port, netip.AddrPortFrom(netip.MustParseAddr(own), elsewhere)))
@@ -51,11 +209,7 @@ func (s portState) build(t *testing.T) (undo func()) {
 			closers = append(closers, func() { packets.Close() })
 		}
 	}
-	if reservedPorts := strings.Join(numbers, ","); s.portRange {
-		nstest.SetReservedPorts(t, reservedPorts)
-	} else { // the library cannot use what it knows of them, so there is nothing to wait for
-		nstest.Sysctl(t, nstest.ReservedPortsFile, reservedPorts+"\n")
-	}
+	nstest.Sysctl(t, nstest.ReservedPortsFile, strings.Join(numbers, ",")+"\n")
 	return func() {
 		for i := range closers {
 			closers[len(closers)-1-i]()
@@ -76,7 +230,7 @@ func awaitReset(t *testing.T, conn net.Conn) {
 }
 
 // resettingServer has a server on the port, in both families and for UDP, which resets
-// who sends a byte, so that nothing is left of it.
+// a connection that sends a byte, so that nothing is left of it.
 func resettingServer(t *testing.T, port uint16) (stop func()) {
 	t.Helper()
 	l := listenTCP(t, port)
@@ -118,7 +272,7 @@ func listenTCP(t *testing.T, port uint16) net.Listener {
 	return l
 }
 
-func holdTCP(t *testing.T, port uint16, listen bool) (stop func()) {
+func takePort(t *testing.T, port uint16, listen bool) (stop func()) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
@@ -129,8 +283,8 @@ func holdTCP(t *testing.T, port uint16, listen bool) (stop func()) {
 	return func() { unix.Close(fd) }
 }
 
-// connectFrom connects from a port that the kernel picks because there is no
-// other: one that was bound by name would be taken for every destination.
+// connectFrom connects from a port that the kernel chooses because there is no
+// other: one that was bound explicitly would be taken for every destination.
 func connectFrom(t *testing.T, port uint16, to netip.AddrPort) (stop func()) {
 	t.Helper()
 	nstest.WriteLocalPorts(t, port, port)

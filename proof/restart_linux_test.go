@@ -2,7 +2,6 @@ package proof
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"io"
 	"net"
@@ -13,83 +12,62 @@ import (
 	"testing"
 	"time"
 
-	"github.com/safedial/safedial"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
 var fire = flag.Duration("fire", 2*time.Second, "how long a server restarts under fire")
 
+// TestRestartUnderFire restarts a server in ranges of several sizes, while clients
+// dial its port.
 func TestRestartUnderFire(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		if !portable {
 			requirePortRange(t)
 		}
-		v := restartUnderFire(t, safedial.Dial, listen)
-		v.log(t, "safedial")
-		assert.Zero(t, v.blocked)
-		assert.Zero(t, v.selfConnected.Load())
-		assert.NotZero(t, v.greeted.Load())
+		for _, width := range []uint16{4, 5, 20, 100} {
+			for _, first := range []uint16{40000, 40001} {
+				v := restartUnderFire(t, safedial.Dial, listen, ports(first, first+width-1), *fire/8)
+				assert.Zero(t, v.blocked, "%d ports from %d", width, first)
+				assert.Zero(t, v.selfConnected.Load(), "%d ports from %d", width, first)
+				assert.NotZero(t, v.greeted.Load(), "%d ports from %d", width, first)
+			}
+		}
 	})
 }
 
+// TestRestartUnderFireWithoutPortRange is the same on a kernel before 6.3, where a
+// socket can be connected to itself for a moment.
 func TestRestartUnderFireWithoutPortRange(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
+	isolated(t, func(t *testing.T) {
 		var met atomic.Int64
-		d := safedial.Dialer{OnRetry: func(_ context.Context, r safedial.Retry) {
-			if errors.Is(r.Err, safedial.ErrSelfConnect) {
-				met.Add(1)
-			}
-		}}
-		v := restartUnderFire(t, d.Dial, listen)
-		v.log(t, "safedial without IP_LOCAL_PORT_RANGE")
+		d := safedial.Dialer{OnRetry: countSelf(&met)}
+		v := restartUnderFire(t, d.Dial, listen, ports(40000, 40099), *fire/2)
 		t.Logf("%d self-connections were made and discarded", met.Load())
 		assert.LessOrEqual(t, v.blocked, max(1, v.restarts/200))
 		assert.Zero(t, v.selfConnected.Load())
 		assert.NotZero(t, v.greeted.Load())
 		assert.NotZero(t, met.Load(), "the test does not show the effect")
-	})
+	}, unix.IP_LOCAL_PORT_RANGE)
 }
 
 // TestRestartUnderFireWithNet is what the others are measured against.
 func TestRestartUnderFireWithNet(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		v := restartUnderFire(t, net.Dial, net.Listen)
-		v.log(t, "net.Dialer")
+	isolated(t, func(t *testing.T) {
+		v := restartUnderFire(t, net.Dial, net.Listen, ports(40000, 40099), *fire/2)
 		assert.NotZero(t, v.blocked, "the test does not show the effect")
-	})
-}
-
-// TestServersStartUnderFire starts a server 1,000 times in ranges of several sizes,
-// while clients dial its port.
-func TestServersStartUnderFire(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		if !portable {
-			requirePortRange(t)
-		}
-		const starts = 1000
-		for _, width := range []uint16{4, 5, 20, 100} {
-			for _, first := range []uint16{40000, 40001} {
-				nstest.SetLocalPorts(t, first, first+width-1)
-				failed, self := startUnderFire(t, "127.0.0.1:40002", starts/8)
-				assert.Zero(t, failed, "%d ports from %d", width, first)
-				assert.Zero(t, self, "%d ports from %d", width, first)
-			}
-		}
 	})
 }
 
 // TestRestartAfterSelfConnections has each of 400 starts of a server follow a dial of
 // its port from the only port that there is.
 func TestRestartAfterSelfConnections(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, onlyPort, onlyPort)
 		for i := range 400 {
 			_, err := safedial.Dial("tcp", "127.0.0.1:40000")
 			require.ErrorIs(t, err, safedial.ErrSelfConnect)
@@ -106,15 +84,15 @@ type restartStats struct {
 	dials, greeted, selfConnected atomic.Int64
 }
 
-// restartUnderFire has eight clients dial a port, of a range of a hundred, as fast
-// as they can, while its server stops and starts.
-func restartUnderFire(t *testing.T, dial func(network, address string) (net.Conn, error), listen func(network, address string) (net.Listener, error)) *restartStats {
+// restartUnderFire has eight clients dial a port as fast as they can, while its server
+// stops and starts: at least twenty times, and after some dials each.
+func restartUnderFire(t *testing.T, dial dialFunc, listen func(network, address string) (net.Listener, error), system safedial.PortRange, d time.Duration) *restartStats {
 	t.Helper()
-	const address, clients = "127.0.0.1:40050", 8
-	nstest.SetLocalPorts(t, 40000, 40099)
+	const address, clients = "127.0.0.1:40002", 8
+	setLocalPorts(t, system.Low, system.High)
 	v := new(restartStats)
-	start, enough := time.Now(), int(*fire/(60*time.Millisecond))
-	ctx, cancel := context.WithTimeout(t.Context(), 10**fire)
+	dialed := make(chan struct{}, clients)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+10*d)
 	defer cancel()
 	var group sync.WaitGroup
 	for range clients {
@@ -124,25 +102,41 @@ func restartUnderFire(t *testing.T, dial func(network, address string) (net.Conn
 				if conn, err := dial("tcp", address); err == nil {
 					v.talk(conn)
 				}
+				select {
+				case dialed <- struct{}{}:
+				default:
+				}
+				runtime.Gosched() // or it is the server's turn once in many milliseconds
 			}
 		})
 	}
-	for time.Since(start) < *fire || v.restarts < enough {
+	awaitDials := func() {
+		for range 2 * clients { // of which half may be over already
+			select {
+			case <-dialed:
+			case <-ctx.Done():
+				t.Fatalf("%d restarts", v.restarts)
+			}
+		}
+	}
+	for start := time.Now(); time.Since(start) < d || v.restarts < 20; {
 		v.restarts++
 		l, err := listen("tcp", address)
 		if err != nil {
 			v.blocked++
 		} else {
-			nstest.GreetFor(l, 3*time.Millisecond)
+			var server sync.WaitGroup
+			server.Go(func() { nstest.GreetFor(l, time.Minute) })
+			awaitDials()
+			l.Close()
+			server.Wait()
 		}
-		select { // the port is dead for a while
-		case <-ctx.Done():
-			t.Fatalf("%d restarts in %s", v.restarts, time.Since(start))
-		case <-time.After(3 * time.Millisecond):
-		}
+		awaitDials()
 	}
 	cancel()
 	group.Wait()
+	t.Logf("in %s the server could not listen %d of %d times; %d dials, %d greeted, %d met themselves",
+		system, v.blocked, v.restarts, v.dials.Load(), v.greeted.Load(), v.selfConnected.Load())
 	return v
 }
 
@@ -173,57 +167,4 @@ func (v *restartStats) talk(conn net.Conn) {
 	case err == nil:
 		v.greeted.Add(1)
 	}
-}
-
-func (v *restartStats) log(t *testing.T, who string) {
-	t.Helper()
-	t.Logf("%s: the server could not listen %d of %d times; %d dials, %d greeted, %d met themselves",
-		who, v.blocked, v.restarts, v.dials.Load(), v.greeted.Load(), v.selfConnected.Load())
-}
-
-// startUnderFire returns how many of n starts fail while four clients dial, before and
-// after each, and how many clients meet themselves.
-func startUnderFire(t *testing.T, address string, n int) (failed int, self int64) {
-	t.Helper()
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	var dials, met atomic.Int64
-	for range 4 {
-		group.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				dials.Add(1)
-				if conn, err := safedial.Dial("tcp", address); err == nil {
-					if safedial.IsSelfConnect(conn) {
-						met.Add(1)
-					}
-					nstest.Reset(conn)
-				}
-			}
-		})
-	}
-	underFire := func() {
-		for enough := dials.Load() + 8; dials.Load() < enough; {
-			runtime.Gosched()
-		}
-	}
-	start := time.Now()
-	for range n {
-		l, err := listen("tcp", address)
-		underFire()
-		if err != nil {
-			failed++
-			continue
-		}
-		l.Close()
-		underFire()
-	}
-	t.Logf("%d starts and %d dials in %s", n, dials.Load(), time.Since(start).Round(time.Millisecond))
-	close(stop)
-	group.Wait()
-	return failed, met.Load()
 }

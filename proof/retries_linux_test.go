@@ -2,7 +2,6 @@ package proof
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -10,56 +9,80 @@ import (
 	"testing"
 	"time"
 
-	"github.com/safedial/safedial"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// TestSelfConnectRetries dials in a range of one port, where only the look can
-// find the self-connection, and every attempt ends in one.
+// A retryLog counts, for each network of a socket, the calls of the caller's hook, and
+// keeps the retries.
+type retryLog struct {
+	mu      sync.Mutex
+	calls   map[string]int
+	retries map[string][]safedial.Retry
+}
+
+// of sets the hooks of a Dialer.
+func (l *retryLog) of(d safedial.Dialer) *safedial.Dialer {
+	l.calls, l.retries = map[string]int{}, map[string][]safedial.Retry{}
+	d.Control = func(network, _ string, _ syscall.RawConn) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.calls[network]++
+		return nil
+	}
+	d.OnRetry = func(_ context.Context, r safedial.Retry) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.retries[r.Network] = append(l.retries[r.Network], r)
+	}
+	return &d
+}
+
+// assertRetries asserts how often the dial of an address was retried, and why.
+func (l *retryLog) assertRetries(t *testing.T, network, address string, want int, cause error) {
+	t.Helper()
+	assert.Len(t, l.retries[network], want, network)
+	for i, r := range l.retries[network] {
+		assert.Equal(t, safedial.Retry{Network: network, Address: address, Attempt: i + 1, Err: cause}, r)
+	}
+}
+
+// TestSelfConnectRetries dials in a range of one port, where only the check can find
+// the self-connection, and every attempt ends in one.
 func TestSelfConnectRetries(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Hosts(t, nstest.DualLocalhost)
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
+		setLocalPorts(t, onlyPort, onlyPort)
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 1: 1, 5: 5} {
-			t.Run(fmt.Sprint(maxRetries), func(t *testing.T) {
-				var mu sync.Mutex
-				retries, calls := map[string][]safedial.Retry{}, map[string]int{}
-				d := safedial.Dialer{
-					MaxRetries: maxRetries,
-					OnRetry: func(_ context.Context, r safedial.Retry) {
-						mu.Lock()
-						defer mu.Unlock()
-						retries[r.Network] = append(retries[r.Network], r)
-					},
-					Control: func(network, _ string, _ syscall.RawConn) error {
-						mu.Lock()
-						defer mu.Unlock()
-						calls[network]++
-						return nil
-					},
-				}
-				conn, err := d.Dial("tcp", "localhost:40000")
-				require.Nil(t, conn)
-				require.ErrorIs(t, err, safedial.ErrSelfConnect)
-				require.ErrorIs(t, err, syscall.ECONNREFUSED)
-				if portable { // net tries the address that seems to connect, up to three times
-					assert.Equal(t, map[string]int{"tcp6": 3 * (1 + want)}, calls)
-					assert.Len(t, retries["tcp6"], want)
-					return
-				}
-				assert.Equal(t, map[string]int{"tcp4": 1 + want, "tcp6": 1 + want}, calls, "the hook is called once for each attempt at an address")
-				for network, address := range map[string]string{"tcp4": "127.0.0.1:40000", "tcp6": "[::1]:40000"} {
-					assert.Len(t, retries[network], want, network)
-					for i, r := range retries[network] {
-						assert.Equal(t, safedial.Retry{Network: network, Address: address, Attempt: i + 1, Err: safedial.ErrSelfConnect}, r)
+			for address, local := range map[string]net.Addr{"localhost:40000": nil, "127.0.0.1:40000": tcp("127.0.0.1", 0)} {
+				for _, kind := range []string{"Dialer", "NetDialer"} {
+					var l retryLog
+					dial, ok := dialsOf(l.of(safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries}))[kind]
+					if !ok {
+						continue
+					}
+					conn, err := dial("tcp", address)
+					require.Nil(t, conn)
+					require.ErrorIs(t, err, safedial.ErrSelfConnect)
+					require.ErrorIs(t, err, syscall.ECONNREFUSED)
+					nstest.RequireFree(t, onlyPort)
+					if portable { // net tries the address that seems to connect, up to three times
+						network := map[bool]string{true: "tcp6", false: "tcp4"}[local == nil]
+						assert.Equal(t, map[string]int{network: socketsPerDial * (1 + want)}, l.calls)
+						assert.Len(t, l.retries[network], want)
+						continue
+					}
+					assert.Equal(t, 1+want, l.calls["tcp4"], "the hook is called once for each attempt at an address")
+					l.assertRetries(t, "tcp4", "127.0.0.1:40000", want, safedial.ErrSelfConnect)
+					if local == nil {
+						assert.Equal(t, 1+want, l.calls["tcp6"])
+						l.assertRetries(t, "tcp6", "[::1]:40000", want, safedial.ErrSelfConnect)
 					}
 				}
-				nstest.RequireFree(t, onlyPort)
-			})
+			}
 		}
 	})
 }
@@ -67,116 +90,84 @@ func TestSelfConnectRetries(t *testing.T) {
 // TestSelfConnectError has the error that net.Dialer would give for a refusal,
 // but for the cause.
 func TestSelfConnectError(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
-		here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1).To4(), Port: onlyPort}
-		for name, c := range map[string]struct {
-			d       safedial.Dialer
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, onlyPort, onlyPort)
+		for want, c := range map[string]struct {
+			local   net.Addr
 			address string
-			want    string
 		}{
-			"kernel's choice":    {safedial.Dialer{}, "127.0.0.1:40000", "dial tcp 127.0.0.1:40000"},
-			"wildcard":           {safedial.Dialer{}, ":40000", "dial tcp :40000"},
-			"LocalAddr IP:0":     {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: here.IP}}, "127.0.0.1:40000", "dial tcp 127.0.0.1:0->127.0.0.1:40000"},
-			"LocalAddr own port": {safedial.Dialer{LocalAddr: here}, "127.0.0.1:40000", "dial tcp 127.0.0.1:40000->127.0.0.1:40000"},
+			"dial tcp 127.0.0.1:40000":                  {nil, "127.0.0.1:40000"},
+			"dial tcp :40000":                           {nil, ":40000"},
+			"dial tcp 127.0.0.1:0->127.0.0.1:40000":     {tcp("127.0.0.1", 0), "127.0.0.1:40000"},
+			"dial tcp 127.0.0.1:40000->127.0.0.1:40000": {tcp("127.0.0.1", onlyPort), "127.0.0.1:40000"},
 		} {
-			t.Run(name, func(t *testing.T) {
-				_, err := c.d.Dial("tcp", c.address)
-				require.EqualError(t, err, c.want+": connect: connection refused: socket connected to itself")
-				var op *net.OpError
-				require.ErrorAs(t, err, &op)
-				assert.Equal(t, safedial.ErrSelfConnect, op.Err)
-				assert.Equal(t, c.d.LocalAddr, op.Source)
-				assert.Equal(t, onlyPort, op.Addr.(*net.TCPAddr).Port)
-				assert.False(t, op.Timeout())
-			})
+			_, err := (&safedial.Dialer{LocalAddr: c.local}).Dial("tcp", c.address)
+			require.EqualError(t, err, want+": connect: connection refused: socket connected to itself")
+			op := nstest.OpError(t, err)
+			assert.Equal(t, safedial.ErrSelfConnect, op.Err)
+			assert.Equal(t, c.local, op.Source)
+			assert.EqualValues(t, onlyPort, nstest.AddrPort(op.Addr).Port())
+			assert.False(t, op.Timeout())
 		}
 	})
 }
 
 // TestFixedPortIsNotRetried: it would be the same port again.
 func TestFixedPortIsNotRetried(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		for _, local := range localCases {
-			if !local.fixed || portable && local.name == "bound by Control" {
+	isolated(t, func(t *testing.T) {
+		for name, d := range map[string]safedial.Dialer{
+			"LocalAddr IP:port": {LocalAddr: tcp("127.0.0.1", 9999)},
+			"LocalAddr :port":   {LocalAddr: tcp("", 9999)},
+			"bound by Control":  {Control: bindControl("127.0.0.1")},
+		} {
+			if portable && d.Control != nil {
 				continue
 			}
-			var d safedial.Dialer
-			local.set(&d, "127.0.0.1", onlyPort)
-			d.OnRetry = func(_ context.Context, r safedial.Retry) { t.Errorf("%s: retried: %v", local.name, r.Err) }
-			_, err := d.Dial("tcp", "127.0.0.1:40000")
-			assert.ErrorIs(t, err, safedial.ErrSelfConnect, local.name)
+			d.OnRetry = notRetried(t)
+			_, err := d.Dial("tcp", "127.0.0.1:9999")
+			assert.ErrorIs(t, err, safedial.ErrSelfConnect, name)
 		}
 	})
 }
 
 // TestExhausted dials while every local port is taken.
 func TestExhausted(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		takeAllPorts(t, "127.0.0.1:40000", ports(40001, 40004))
-		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 4: 4} {
-			var retries, sockets int
-			d := safedial.Dialer{
-				MaxRetries: maxRetries,
-				Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
-				OnRetry: func(_ context.Context, r safedial.Retry) {
-					retries++
-					assert.Equal(t, retries, r.Attempt)
-					assert.ErrorIs(t, r.Err, syscall.EADDRNOTAVAIL)
-					assert.Equal(t, os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), r.Err)
-				},
+		takePorts(t, "127.0.0.1:40000", 40001, 40004)
+		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
+			for prefix, local := range map[string]net.Addr{"": nil, "127.0.0.1:0->": tcp("127.0.0.1", 0)} {
+				var l retryLog
+				_, err := l.of(safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries}).Dial("tcp", "127.0.0.1:40000")
+				if portable && local != nil { // net binds
+					assert.ErrorIs(t, err, syscall.EADDRINUSE)
+					assert.Equal(t, 1+want, l.calls["tcp4"], "MaxRetries %d", maxRetries)
+					continue
+				}
+				assert.EqualError(t, err, "dial tcp "+prefix+"127.0.0.1:40000: connect: cannot assign requested address")
+				assert.NotErrorIs(t, err, safedial.ErrSelfConnect)
+				cause := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
+				assert.Equal(t, cause, nstest.OpError(t, err).Err, "as net.Dialer has it")
+				assert.Equal(t, socketsPerDial*(1+want), l.calls["tcp4"], "MaxRetries %d", maxRetries)
+				l.assertRetries(t, "tcp4", "127.0.0.1:40000", want, cause)
 			}
-			_, err := d.Dial("tcp", "127.0.0.1:40000")
-			assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: connect: cannot assign requested address")
-			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
-			assert.NotErrorIs(t, err, safedial.ErrSelfConnect)
-			assert.Equal(t, os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), nstest.OpError(t, err).Err, "as net.Dialer has it")
-			assert.Equal(t, want, retries, "MaxRetries %d", maxRetries)
-			assert.Equal(t, socketsPerDial*(1+want), sockets, "MaxRetries %d", maxRetries)
-		}
-	})
-}
-
-// TestExhaustedFromAddress is the same with a LocalAddr.
-func TestExhaustedFromAddress(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		takeAllPorts(t, "127.0.0.1:40000", ports(40001, 40004))
-		for maxRetries, want := range map[int]int{-1: 1, 0: 3, 5: 6} {
-			sockets := 0
-			d := safedial.Dialer{
-				LocalAddr:  &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
-				MaxRetries: maxRetries,
-				Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
-			}
-			_, err := d.Dial("tcp", "127.0.0.1:40000")
-			assert.True(t, noPort(err), "%v", err)
-			assert.Equal(t, want, sockets, "MaxRetries %d", maxRetries)
 		}
 	})
 }
 
 // TestForeignLocalAddrIsNotRetried: EADDRNOTAVAIL of bind(2) is not spurious.
 func TestForeignLocalAddrIsNotRetried(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		for _, port := range []int{0, 9999} {
-			d := safedial.Dialer{
-				LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: port},
-				OnRetry:   func(_ context.Context, r safedial.Retry) { t.Errorf("retried: %v", r.Err) },
-			}
-			_, err := d.Dial("tcp", "127.0.0.1:40000")
-			var call *os.SyscallError
-			require.ErrorAs(t, err, &call)
-			assert.Equal(t, "bind", call.Syscall)
-			assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
+			_, err := (&safedial.Dialer{LocalAddr: tcp("192.0.2.1", port), OnRetry: notRetried(t)}).Dial("tcp", "127.0.0.1:40000")
+			assert.Equal(t, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL), nstest.OpError(t, err).Err)
 		}
 	})
 }
 
 // TestFreedPortIsUsed frees a port between two attempts.
 func TestFreedPortIsUsed(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Hosts(t, nstest.DualLocalhost)
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 		nstest.Serve(t, "tcp", "[::1]:40001")
@@ -185,7 +176,7 @@ func TestFreedPortIsUsed(t *testing.T) {
 			address string
 		}{
 			"kernel's choice": {safedial.Dialer{}, "127.0.0.1:40000"},
-			"LocalAddr IP:0":  {safedial.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, MaxRetries: 5}, "127.0.0.1:40000"},
+			"LocalAddr IP:0":  {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0), MaxRetries: 5}, "127.0.0.1:40000"},
 			// The leg that is refused comes first, and net returns its error.
 			"second leg of two": {safedial.Dialer{FallbackDelay: -1}, "localhost:40000"},
 		} {
@@ -193,7 +184,7 @@ func TestFreedPortIsUsed(t *testing.T) {
 				continue // net returns the error of the first leg alone
 			}
 			t.Run(name, func(t *testing.T) {
-				nstest.SetLocalPorts(t, 40010, 40010)
+				setLocalPorts(t, 40010, 40010)
 				blocker, err := net.Dial("tcp", "127.0.0.1:40000")
 				require.NoError(t, err)
 				freed := 0
@@ -211,68 +202,66 @@ func TestFreedPortIsUsed(t *testing.T) {
 	})
 }
 
-// TestPauseIsBounded ends a dial that has a thousand retries to go.
+// TestPauseIsBounded ends dials that have a thousand retries to go. If it is not a pause
+// that ends, the error is the attempt's.
 func TestPauseIsBounded(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
+	isolated(t, func(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		takeAllPorts(t, "127.0.0.1:40000", ports(40001, 40003))
+		takePorts(t, "127.0.0.1:40000", 40001, 40003)
+		takeUDPPorts(t, 40001, 40003)
 		const enough = 100 * time.Millisecond
-		done := func() context.Context {
-			ctx, cancel := context.WithTimeout(t.Context(), enough)
-			t.Cleanup(cancel)
-			return ctx
+		ended := func(what string, ctx context.Context, network, host string, d safedial.Dialer, want string) {
+			d.MaxRetries = 1000
+			start := time.Now()
+			_, err := d.DialContext(ctx, network, host+":40000")
+			assert.Less(t, time.Since(start), 20*enough, "%s: the bound started anew", what)
+			if !noPort(err) {
+				assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
+				assertEnded(t, err, want == "i/o timeout")
+			}
 		}
-		canceled := func() context.Context {
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(enough, cancel)
-			return ctx
-		}
-		never := t.Context
-		for name, c := range map[string]struct {
-			d       safedial.Dialer
-			ctx     func() context.Context
-			timeout bool
-		}{
-			"Timeout":          {safedial.Dialer{Timeout: enough}, never, true},
-			"Deadline":         {safedial.Dialer{Deadline: time.Now().Add(enough)}, never, true},
-			"context deadline": {safedial.Dialer{}, done, true},
-			"context canceled": {safedial.Dialer{}, canceled, false},
-			"Cancel":           {safedial.Dialer{Cancel: closing(enough)}, never, false}, //lint:ignore SA1019 net.Dialer has it too
-			"from an address":  {safedial.Dialer{Timeout: enough, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, never, true},
-		} {
-			t.Run(name, func(t *testing.T) {
-				c.d.MaxRetries = 1000
-				start := time.Now()
-				_, err := c.d.DialContext(c.ctx(), "tcp", "127.0.0.1:40000")
-				var netErr net.Error
-				require.ErrorAs(t, err, &netErr)
-				assert.Equal(t, c.timeout, netErr.Timeout(), "%v", err)
-				if c.timeout {
-					assert.ErrorIs(t, err, context.DeadlineExceeded)
-				} else {
-					assert.ErrorIs(t, err, context.Canceled)
-				}
-				assert.NotErrorIs(t, err, syscall.EADDRNOTAVAIL)
-				assert.Less(t, time.Since(start), 20*enough, "the bound started anew")
-			})
+		ended("Timeout", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
+		ended("Timeout of UDP", t.Context(), "udp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
+		ended("from an address", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough, LocalAddr: tcp("127.0.0.1", 0)}, "i/o timeout")
+		ended("by name", t.Context(), "tcp", "localhost", safedial.Dialer{Timeout: 5 * enough}, "i/o timeout") // a look-up on a slow machine takes time, too
+		ended("Deadline", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Deadline: time.Now().Add(enough)}, "i/o timeout")
+		ended("Cancel", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Cancel: closing(enough)}, "operation was canceled") //lint:ignore SA1019 net.Dialer has it too
+		for deadline, want := range map[bool]string{true: "i/o timeout", false: "operation was canceled"} {
+			ctx, _ := contextEnding(t, enough, deadline)
+			ended("context", ctx, "tcp", "127.0.0.1", safedial.Dialer{}, want)
 		}
 	})
 }
 
-// TestCancelBetweenAttempts cancels in OnRetry: no attempt follows.
-func TestCancelBetweenAttempts(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
-		ctx, cancel := context.WithCancel(t.Context())
-		sockets := 0
-		d := safedial.Dialer{
-			MaxRetries: 100,
-			OnRetry:    func(context.Context, safedial.Retry) { cancel() },
-			Control:    func(string, string, syscall.RawConn) error { sockets++; return nil },
+// TestNoRetryAfterTheEnd: if the context ends in the caller's hook, or in OnRetry, no
+// attempt and no look-up follows.
+func TestNoRetryAfterTheEnd(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		nstest.Serve(t, "tcp", "127.0.0.1:40000")
+		takePorts(t, "127.0.0.1:40000", 40001, 40003)
+		takeUDPPorts(t, 40001, 40003)
+		for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0), udp("127.0.0.1", 0)} {
+			for _, network := range []string{"tcp", "udp"} {
+				if local != nil && local.Network() != network {
+					continue
+				}
+				for _, inRetry := range []bool{false, true} {
+					ctx, cancel := context.WithCancel(t.Context())
+					retries := 0
+					d := safedial.Dialer{LocalAddr: local, MaxRetries: 50, OnRetry: func(context.Context, safedial.Retry) { retries++; cancel() }}
+					if !inRetry {
+						d.Control = func(string, string, syscall.RawConn) error { cancel(); return nil }
+					}
+					_, err := d.DialContext(ctx, network, "localhost:40000")
+					if inRetry {
+						assert.Equal(t, 1, retries)
+						assert.EqualError(t, nstest.OpError(t, err).Err, "operation was canceled")
+					} else {
+						assert.Zero(t, retries)
+						assert.True(t, noPort(err), "%s from %v: %v", network, local, err)
+					}
+				}
+			}
 		}
-		_, err := d.DialContext(ctx, "tcp", "127.0.0.1:40000")
-		assert.ErrorIs(t, err, context.Canceled)
-		assert.EqualError(t, err, "dial tcp 127.0.0.1:40000: operation was canceled")
-		assert.Equal(t, socketsPerDial, sockets)
 	})
 }

@@ -17,15 +17,66 @@ import (
 
 	"github.com/safedial/safedial"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var soak = flag.Duration("soak", time.Second, "how long the soak tests run")
+var (
+	soak  = flag.Duration("soak", time.Second, "how long the soak tests run")
+	churn = flag.Duration("churn", time.Second, "how long connections come and go at the limit of the ports")
+)
 
-// A soaking is what a soak test counts.
+// TestChurn has goroutines open and close more connections than there are local
+// ports. Some find none; nothing else may happen.
+func TestChurn(t *testing.T) { isolated(t, churnAtLimit) }
+
+// TestChurnWithoutPortRange is the same on a kernel before 6.3.
+func TestChurnWithoutPortRange(t *testing.T) { isolated(t, churnAtLimit, unix.IP_LOCAL_PORT_RANGE) }
+
+func churnAtLimit(t *testing.T) {
+	const goroutines = 32
+	setLocalPorts(t, 40000, 40019)
+	l := nstest.Echo(t, "127.0.0.1:40010")
+	descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
+	var dials, echoed, unavailable, self atomic.Int64
+	d := safedial.Dialer{Timeout: 30 * time.Second, OnRetry: countSelf(&self)}
+	deadline := time.Now().Add(*churn)
+	var group sync.WaitGroup
+	for id := range goroutines {
+		group.Go(func() {
+			for i := 0; time.Now().Before(deadline); i++ {
+				dials.Add(1)
+				conn, err := d.Dial("tcp", l.Addr().String())
+				if err != nil {
+					unavailable.Add(1)
+					if !assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL) {
+						return
+					}
+					continue
+				}
+				token := fmt.Sprintf("%4d %12d", id, i)
+				if !assert.Equal(t, token, nstest.Ask(conn, token)) {
+					return
+				}
+				echoed.Add(1)
+				if rand.IntN(4) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				nstest.Reset(conn)
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d dials: %d echoed, %d found no port, %d self-connections discarded", dials.Load(), echoed.Load(), unavailable.Load(), self.Load())
+	assert.NotZero(t, unavailable.Load(), "the limit was not reached")
+	assert.NotZero(t, echoed.Load())
+	nstest.AssertNothingLeft(t, descriptors, running)
+}
+
+// soakStats are what a soak test counts.
 type soakStats struct {
 	dials, connected, self                       atomic.Int64
 	refused, noPort, canceled, late, resetByPeer atomic.Int64
@@ -47,23 +98,14 @@ func (s *soakStats) fail(format string, args ...any) {
 
 // TestSoak mixes dials of all kinds, to servers that come and go, and fails on the
 // first that goes wrong.
-func TestSoak(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, soakAll)
-}
+func TestSoak(t *testing.T) { isolated(t, soakAll) }
 
 // TestSoakWithoutPortRange is the same on a kernel before 6.3.
-func TestSoakWithoutPortRange(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		soakAll(t)
-	})
-}
+func TestSoakWithoutPortRange(t *testing.T) { isolated(t, soakAll, unix.IP_LOCAL_PORT_RANGE) }
 
 func soakAll(t *testing.T) {
 	const workers = 16
-	nstest.SetLocalPorts(t, 40000, 40063)
+	setLocalPorts(t, 40000, 40063)
 	nstest.Echo(t, "127.0.0.1:40010")
 	nstest.Echo(t, "[::1]:40011")
 	nstest.FullBacklog(t, 9000)
@@ -127,7 +169,7 @@ func (s *soakStats) restart(ctx context.Context, t *testing.T, port uint16) {
 	}
 }
 
-// once dials in one way of many, and holds what comes of it to what may.
+// once dials in one way of many, and checks that what comes of it is what may.
 func (s *soakStats) once() {
 	target := []struct {
 		network, address string
@@ -144,16 +186,12 @@ func (s *soakStats) once() {
 		{"tcp", "127.0.0.1:9000", false}, // silent
 		{"udp", "127.0.0.1:40040", false},
 	}[rand.IntN(10)]
-	d := safedial.Dialer{Timeout: 20 * time.Second, OnRetry: func(_ context.Context, r safedial.Retry) {
-		if errors.Is(r.Err, safedial.ErrSelfConnect) {
-			s.self.Add(1)
-		}
-	}}
+	d := safedial.Dialer{Timeout: 20 * time.Second, OnRetry: countSelf(&s.self)}
 	if rand.IntN(4) == 0 && target.network == "tcp" {
 		d.SetMultipathTCP(true)
 	}
 	if rand.IntN(4) == 0 && target.address[0] == '1' && target.network == "tcp" {
-		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+		d.LocalAddr = tcp("127.0.0.1", 0)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

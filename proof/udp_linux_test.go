@@ -2,40 +2,31 @@ package proof
 
 import (
 	"context"
-	"fmt"
 	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
-
-	"github.com/safedial/safedial"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-const manyDials = 100_000
-
-// TestUDPNeverSelfConnects dials a port that nobody has, of a range of twenty.
-func TestUDPNeverSelfConnects(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, dialUDPDead)
-}
+// TestUDPNeverSelfConnects dials a port that no socket has, of a range of twenty.
+func TestUDPNeverSelfConnects(t *testing.T) { isolated(t, dialUDPDead) }
 
 // TestUDPNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPNeverSelfConnectsWithoutPortRange(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		dialUDPDead(t)
-	})
+	isolated(t, dialUDPDead, unix.IP_LOCAL_PORT_RANGE)
 }
 
 func dialUDPDead(t *testing.T) {
-	nstest.SetLocalPorts(t, 40000, 40019)
-	const address = "127.0.0.1:40010"
+	const dials, address = 50_000, "127.0.0.1:40010"
+	setLocalPorts(t, 40000, 40019)
 	self := 0
 	for range 4000 {
 		conn, err := net.Dial("udp", address)
@@ -48,110 +39,28 @@ func dialUDPDead(t *testing.T) {
 	t.Logf("net.Dialer: %d of 4000 UDP dials connected to themselves", self)
 	require.NotZero(t, self, "the test does not show the effect")
 
-	retries := 0
-	d := safedial.Dialer{OnRetry: func(_ context.Context, r safedial.Retry) {
-		retries++
-		assert.ErrorIs(t, r.Err, safedial.ErrSelfConnect)
-	}}
-	for range manyDials {
+	var retries atomic.Int64
+	d := safedial.Dialer{OnRetry: countSelf(&retries)}
+	for range dials {
 		conn, err := d.Dial("udp", address)
 		require.NoError(t, err)
 		require.False(t, safedial.IsSelfConnect(conn), "%s to %s", conn.LocalAddr(), conn.RemoteAddr())
 		conn.Close()
 	}
-	t.Logf("safedial: 0 of %d, %d retries", manyDials, retries)
+	t.Logf("safedial: 0 of %d, %d retries", dials, retries.Load())
 	if !portable {
-		assert.Zero(t, retries, "another port is no retry")
+		assert.Zero(t, retries.Load(), "another port is no retry")
 	}
 }
 
-// TestUDPConfigurations goes through the ways to dial UDP, with port ranges of one
-// to four ports.
-func TestUDPConfigurations(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, dialEveryUDP)
-}
-
-// TestUDPConfigurationsWithoutPortRange is the same on a kernel before 6.3.
-func TestUDPConfigurationsWithoutPortRange(t *testing.T) {
-	t.Parallel()
-	nstest.Run(t, func(t *testing.T) {
-		withoutOptions(t, unix.IP_LOCAL_PORT_RANGE)
-		dialEveryUDP(t)
-	})
-}
-
-// udpLocals are the ways to have the local port picked.
-var udpLocals = map[string]func(own string, port uint16) net.Addr{
-	"kernel's choice":      func(string, uint16) net.Addr { return nil },
-	"typed nil LocalAddr":  func(string, uint16) net.Addr { return (*net.UDPAddr)(nil) },
-	"LocalAddr of zero":    func(string, uint16) net.Addr { return &net.UDPAddr{} },
-	"LocalAddr IP:0":       func(own string, _ uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own)} },
-	"LocalAddr IP:port":    func(own string, port uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own), Port: int(port)} },
-	"LocalAddr other port": func(own string, _ uint16) net.Addr { return &net.UDPAddr{IP: net.ParseIP(own), Port: 9999} },
-}
-
-func dialEveryUDP(t *testing.T) {
-	ways := map[string]func(d *safedial.Dialer, network, address string) (net.Conn, error){
-		"DialContext": func(d *safedial.Dialer, network, address string) (net.Conn, error) { return d.Dial(network, address) },
-		"NetDialer": func(d *safedial.Dialer, network, address string) (net.Conn, error) {
-			return d.NetDialer().Dial(network, address)
-		},
-		"DialUDP": func(d *safedial.Dialer, network, address string) (net.Conn, error) {
-			remote, err := net.ResolveUDPAddr(network, address)
-			require.NoError(t, err)
-			local, _ := d.LocalAddr.(*net.UDPAddr)
-			return nstest.NetConn(d.DialUDP(t.Context(), network, orUnspecified((*net.TCPAddr)(local)), orUnspecified((*net.TCPAddr)(remote))))
-		},
-	}
-	if portable {
-		delete(ways, "NetDialer") // nothing checks its connections
-	}
-	configurations := 0
-	for width := uint16(1); width <= 4; width++ {
-		system := ports(40000, 40000+width-1)
-		setLocalPorts(t, system)
-		for port := system.Low - 1; port <= system.High+1; port++ {
-			for _, c := range nstest.Destinations {
-				network := "udp" + c.Network[3:]
-				for localName, local := range udpLocals {
-					for wayName, dial := range ways {
-						name := fmt.Sprintf("%s %s %q port %d of %s, %s", wayName, network, c.Host, port, system, localName)
-						for range 3 {
-							d := safedial.Dialer{LocalAddr: local(c.Own, port)}
-							conn, err := dial(&d, network, c.Address(port))
-							if localName == "LocalAddr IP:port" || system == ports(port, port) && localName != "LocalAddr other port" {
-								require.Nil(t, conn, name)
-								assertRefused(t, err, network, name)
-								continue
-							}
-							if wayName == "NetDialer" && err != nil {
-								// It has no second try.
-								require.ErrorIs(t, err, safedial.ErrSelfConnect, name)
-								continue
-							}
-							require.NoError(t, err, name)
-							require.IsType(t, (*net.UDPConn)(nil), conn, name)
-							require.False(t, safedial.IsSelfConnect(conn), name)
-							conn.Close()
-						}
-						configurations++
-					}
-				}
-			}
-		}
-	}
-	t.Logf("%d configurations", configurations)
-}
-
-// TestUDPRetries is in a range of one port: while the first socket is on hold the
-// others find no port, and all are gone in the end.
+// TestUDPRetries is in a range of one port: while the first socket is kept open the
+// others find no port, and all are closed in the end.
 func TestUDPRetries(t *testing.T) {
-	nstest.Run(t, func(t *testing.T) {
-		nstest.SetLocalPorts(t, onlyPort, onlyPort)
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, onlyPort, onlyPort)
 		descriptors := nstest.OpenDescriptors(t)
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
-			for _, local := range []net.Addr{nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}} {
+			for _, local := range []net.Addr{nil, udp("127.0.0.1", 0)} {
 				retries := 0
 				d := safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(context.Context, safedial.Retry) { retries++ }}
 				conn, err := d.Dial("udp", "127.0.0.1:40000")
@@ -159,35 +68,135 @@ func TestUDPRetries(t *testing.T) {
 				assertRefused(t, err, "udp")
 				assert.Equal(t, want, retries, "MaxRetries %d from %v", maxRetries, local)
 				assert.Equal(t, descriptors, nstest.OpenDescriptors(t))
-
-				packets, err := net.ListenPacket("udp", "127.0.0.1:40000")
-				require.NoError(t, err, "the port is not free")
-				packets.Close()
+				takeUDPPorts(t, onlyPort, onlyPort)[0].Close()
 			}
 		}
 	})
 }
 
-// TestUDPTalks exchanges datagrams with a real peer.
-func TestUDPTalks(t *testing.T) {
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer packets.Close()
-	go func() {
-		buffer := make([]byte, 100)
-		n, from, err := packets.ReadFrom(buffer)
-		if err == nil {
-			_, _ = packets.WriteTo(append([]byte("re: "), buffer[:n]...), from)
+// TestUDPInCrowdedRange dials while one port is left other than the destination's.
+func TestUDPInCrowdedRange(t *testing.T) { isolated(t, dialUDPCrowded) }
+
+// TestUDPInCrowdedRangeWithoutPortRange is the same on a kernel before 6.3.
+func TestUDPInCrowdedRangeWithoutPortRange(t *testing.T) {
+	isolated(t, dialUDPCrowded, unix.IP_LOCAL_PORT_RANGE)
+}
+
+func dialUDPCrowded(t *testing.T) {
+	setLocalPorts(t, 40000, 40019)
+	takeUDPPorts(t, 40001, 40009)
+	takeUDPPorts(t, 40011, 40019)
+	hasPortRange := !portable && nstest.HasPortRange(t, 0)
+	for _, local := range []net.Addr{nil, udp("127.0.0.1", 0), udp("", 0)} {
+		for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local}) {
+			for range 100 {
+				conn, err := dial("udp", "127.0.0.1:40010")
+				if err == nil {
+					require.False(t, safedial.IsSelfConnect(conn), kind)
+					conn.Close()
+				} else if kind == "Dialer" || local != nil || !hasPortRange { // else it may use the other range
+					require.NoError(t, err, "%s from %v", kind, local)
+				}
+			}
 		}
-	}()
-	conn, err := safedial.Dial("udp", packets.LocalAddr().String())
-	require.NoError(t, err)
-	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-	_, err = conn.Write([]byte("hello"))
-	require.NoError(t, err)
-	buffer := make([]byte, 100)
-	n, err := conn.Read(buffer)
-	require.NoError(t, err)
-	assert.Equal(t, "re: hello", string(buffer[:n]))
+	}
+}
+
+// TestUDPWaitsForAPort has every port taken, and one freed once a dial has retried.
+func TestUDPWaitsForAPort(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, 40000, 40003)
+		noneToConnect, noneToBind := os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("bind", syscall.EADDRINUSE)
+		for name, c := range map[string]struct {
+			local   net.Addr
+			kind    string
+			address string
+			want    error
+		}{
+			"Dialer":              {nil, "Dialer", "127.0.0.1:9000", noneToConnect},
+			"Dialer, inside":      {nil, "Dialer", "127.0.0.1:40001", noneToConnect},
+			"Dialer from IP:0":    {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:9000", noneToBind},
+			"NetDialer from IP:0": {udp("127.0.0.1", 0), "NetDialer", "127.0.0.1:9000", noneToBind},
+		} {
+			if portable && c.kind == "NetDialer" {
+				continue // it does not retry
+			}
+			t.Run(name, func(t *testing.T) {
+				taken := takeUDPPorts(t, 40000, 40003)
+				d := safedial.Dialer{LocalAddr: c.local, MaxRetries: -1}
+				_, err := dialsOf(&d)[c.kind]("udp", c.address)
+				assert.Equal(t, c.want, nstest.OpError(t, err).Err)
+
+				retries := 0
+				d.MaxRetries = 20
+				d.OnRetry = func(_ context.Context, r safedial.Retry) {
+					retries++
+					assert.Equal(t, safedial.Retry{Network: "udp4", Address: c.address, Attempt: retries, Err: c.want}, r)
+					if retries == 5 { // after two pauses
+						taken[0].Close()
+					}
+				}
+				conn, err := dialsOf(&d)[c.kind]("udp", c.address)
+				require.NoError(t, err)
+				assert.GreaterOrEqual(t, retries, 5)
+				conn.Close()
+			})
+		}
+	})
+}
+
+// TestUDPOtherRangeIsNoRetry has free ports on one side of the destination's alone.
+func TestUDPOtherRangeIsNoRetry(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		requirePortRange(t)
+		setLocalPorts(t, 40000, 40004)
+		for _, isReserved := range []bool{false, true} {
+			for _, side := range []safedial.PortRange{ports(40000, 40001), ports(40003, 40004)} {
+				var taken []net.PacketConn
+				if isReserved {
+					setReservedPorts(t, side.String())
+				} else {
+					taken = takeUDPPorts(t, side.Low, side.High)
+				}
+				for _, local := range []net.Addr{nil, udp("127.0.0.1", 0)} {
+					d := safedial.Dialer{LocalAddr: local, MaxRetries: -1, OnRetry: notRetried(t)}
+					for range 50 {
+						conn, err := d.Dial("udp", "127.0.0.1:40002")
+						require.NoError(t, err, "from %v, %s, reserved %t", local, side, isReserved)
+						conn.Close()
+					}
+				}
+				for _, packets := range taken {
+					packets.Close()
+				}
+				setReservedPorts(t, "")
+			}
+		}
+	})
+}
+
+// TestUDPGroupsAreNotSelfConnections: neither a port 0, nor a multicast or broadcast
+// address, nor "::" is the socket's own, whatever its port.
+func TestUDPGroupsAreNotSelfConnections(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		ip(t, "route", "add", "default", "dev", "lo")
+		for _, address := range []string{"127.0.0.1:0", "224.0.0.1:40000", "255.255.255.255:40000", "[::]:40000"} {
+			for _, local := range []net.Addr{nil, udp("", 40000), udp(nstest.OwnAddress, 40000)} {
+				conn, want := (&net.Dialer{LocalAddr: local}).Dial("udp", address)
+				if want == nil {
+					if safedial.IsSelfConnect(conn) {
+						want = safedial.ErrSelfConnect
+					}
+					conn.Close()
+				}
+				for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local}) {
+					conn, err := dial("udp", address)
+					assert.Equal(t, want == nil, err == nil, "%s %s from %v: net says %v, safedial %v", kind, address, local, want, err)
+					if err == nil {
+						conn.Close()
+					}
+				}
+			}
+		}
+	})
 }

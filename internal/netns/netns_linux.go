@@ -4,6 +4,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -80,14 +81,13 @@ func SetLocalPorts(low, high uint16) error {
 func Elsewhere(here, there string, f func() error) error {
 	result := make(chan error)
 	go func() {
-		// Not unlocked: the thread is of no use to anybody else.
-		runtime.LockOSThread()
+		runtime.LockOSThread() // not unlocked, in case that it cannot return
 		result <- elsewhere(here, there, f)
 	}()
 	return <-result
 }
 
-func elsewhere(here, there string, f func() error) error {
+func elsewhere(here, there string, f func() error) (err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return err
@@ -96,6 +96,11 @@ func elsewhere(here, there string, f func() error) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
+	// The process's first thread does not end with its goroutine, and /proc/self/net is
+	// that of its namespace.
+	defer func() {
+		err = errors.Join(err, os.NewSyscallError("setns", unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)))
+	}()
 	if err := RaiseLoopback(); err != nil {
 		return err
 	}

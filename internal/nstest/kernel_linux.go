@@ -22,12 +22,19 @@ func RequirePortRange(t *testing.T) {
 // IP_LOCAL_PORT_RANGE.
 func HasPortRange(t *testing.T, protocol int) bool {
 	t.Helper()
+	return HasOption(t, protocol, unix.IP_LOCAL_PORT_RANGE)
+}
+
+// HasOption reports whether sockets of the protocol, 0 for TCP, take an option of
+// IPPROTO_IP.
+func HasOption(t *testing.T, protocol, option int) bool {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, protocol)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, 0) == nil
+	return unix.SetsockoptInt(fd, unix.SOL_IP, option, 0) == nil
 }
 
 // RequireDirectCalls skips the test where Go makes the system calls of sockets

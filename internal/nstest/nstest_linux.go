@@ -140,12 +140,12 @@ func orRefused(t *testing.T, err error) {
 	require.NoError(t, err)
 }
 
-// SocketsOn returns the lines of /proc/net/tcp and tcp6 whose local port is port,
-// in any state: a bound socket that neither listens nor connects is not there.
+// SocketsOn returns the lines of the thread's /proc/net/tcp and tcp6 whose local port is
+// port, in any state: a bound socket that neither listens nor connects is not there.
 func SocketsOn(t *testing.T, port uint16) []string {
 	t.Helper()
 	var lines []string
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, file := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for line := range strings.Lines(string(text)) {

@@ -40,6 +40,11 @@ var Destinations = []Destination{
 	{"tcp", "localhost", "127.0.0.1"},
 	{"tcp4", "localhost", "127.0.0.1"},
 	{"tcp", OwnAddress, OwnAddress},
+	// Zones of IPv4 addresses and of "::", which net ignores.
+	{"tcp", "::ffff:127.0.0.1%lo", "127.0.0.1"},
+	{"tcp", "::ffff:127.0.0.1%lo:1", "127.0.0.1"},
+	{"tcp", "::ffff:0.0.0.0%lo", "127.0.0.1"},
+	{"tcp", "::%lo", "::1"},
 }
 
 // Address returns the destination's address with the port.
