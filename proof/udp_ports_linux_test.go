@@ -50,7 +50,7 @@ func TestUDPInCrowdedRange(t *testing.T) {
 	}
 }
 
-// TestUDPWaitsForAPort has every port taken, and one freed 50 ms later.
+// TestUDPWaitsForAPort has every port taken, and one freed 50 ms after the first retry.
 func TestUDPWaitsForAPort(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, 40000, 40003)
@@ -77,13 +77,13 @@ func TestUDPWaitsForAPort(t *testing.T) {
 
 				d.MaxRetries = 20
 				d.OnRetry = func(_ context.Context, r safedial.Retry) {
-					retries++
+					if retries++; retries == 1 {
+						time.AfterFunc(50*time.Millisecond, func() { taken[0].Close() })
+					}
 					assert.Equal(t, retries, r.Attempt)
 					assert.Equal(t, "udp4", r.Network)
 					assert.Equal(t, c.errno, r.Err)
 				}
-				timer := time.AfterFunc(50*time.Millisecond, func() { taken[0].Close() })
-				defer timer.Stop()
 				conn, err := c.dial(&d)
 				require.NoError(t, err)
 				assert.Positive(t, retries)
