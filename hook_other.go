@@ -35,7 +35,7 @@ func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore f
 	if limits.limited() {
 		return nil, errLocalPortsUnsupported(limits.String(), nil)
 	}
-	if !isTCP(network) {
+	if !isTCP(network) || !hasLinger { // in WebAssembly net fails if there is a hook
 		return func(net.Conn) {}, nil
 	}
 	h := &hook{caller: d.callersControl()}

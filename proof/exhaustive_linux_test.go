@@ -192,9 +192,8 @@ func (v dialVariant) bind(port uint16) controlFunc {
 func inEachState(t *testing.T, widest uint16, variants func(portState) []dialVariant) {
 	t.Helper()
 	k := kernel{
-		portRange:  !portable && nstest.HasOption(t, 0, unix.IP_LOCAL_PORT_RANGE),
-		mptcpRange: !portable && nstest.HasOption(t, unix.IPPROTO_MPTCP, unix.IP_LOCAL_PORT_RANGE),
-		lateBind:   !portable && nstest.HasOption(t, 0, unix.IP_BIND_ADDRESS_NO_PORT),
+		portRange: !portable && nstest.HasOption(t, 0, unix.IP_LOCAL_PORT_RANGE),
+		lateBind:  !portable && nstest.HasOption(t, 0, unix.IP_BIND_ADDRESS_NO_PORT),
 	}
 	dials, start := 0, time.Now()
 	for width := uint16(1); width <= widest; width++ {

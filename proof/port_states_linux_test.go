@@ -22,8 +22,9 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// A kernel is what the library can use of the system.
-type kernel struct{ portRange, mptcpRange, lateBind bool }
+// A kernel is what the library can use of the system. Whether MPTCP sockets have the
+// option, too, makes no difference: if a dial over MPTCP fails, net dials over TCP.
+type kernel struct{ portRange, lateBind bool }
 
 // A portUse is how other sockets have some of the local ports.
 type portUse int
@@ -117,9 +118,6 @@ func oracle(s portState, w dialVariant) answer {
 		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: true, from: []uint16{9999}, explaining: "from another port"}
 	}
 
-	if w.mptcp {
-		s.portRange = s.mptcpRange // Linux 6.1 has the option for TCP, and not for MPTCP
-	}
 	bindPicks := !strings.HasSuffix(w.local, "nil") && (w.udp || !s.lateBind)
 	// Without IP_LOCAL_PORT_RANGE, TCP searches an even number of ports and so
 	// leaves one of an odd number out, by chance (inet_csk_find_open_port,

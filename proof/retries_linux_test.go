@@ -216,7 +216,10 @@ func TestPauseIsBounded(t *testing.T) {
 			_, err := d.DialContext(ctx, network, host+":40000")
 			assert.Less(t, time.Since(start), 20*enough, "%s: the bound started anew", what)
 			if !noPort(err) {
-				assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
+				if noPort(err) && time.Since(start) >= enough {
+				return // it ended while the system searched a port
+			}
+			assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
 				assertEnded(t, err, want == "i/o timeout")
 			}
 		}

@@ -4,6 +4,7 @@
 //
 //	portcheck [-json] [-watch [-every 1s]]
 //	portcheck [-json] port | host:port ...
+//	portcheck [-json] -system
 //
 // Without arguments, it finds, in its network namespace:
 //
@@ -17,7 +18,9 @@
 // It names the processes that have the sockets. Those of other users are known to
 // root only. With -watch, it goes on until it is interrupted, and prints what is new.
 //
-// With ports as arguments, it says which of them the kernel may choose.
+// With ports as arguments, it says which of them the kernel may choose. With -system, it
+// asks the system, by sockets, for what safedial uses of it, and names the row of README's
+// table "What is promised where" that follows.
 //
 // The exit status is 0 if nothing is found, 1 if something is, and 2 on an error.
 // Without arguments, portcheck needs Linux.
@@ -45,6 +48,7 @@ const (
 
 const usage = `usage: portcheck [-json] [-watch [-every 1s]]
        portcheck [-json] port | host:port ...
+       portcheck [-json] -system
 `
 
 func main() {
@@ -56,9 +60,10 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	json, watch bool
-	every       time.Duration
-	ports       []uint16
+	json, watch, system bool
+
+	every time.Duration
+	ports []uint16
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -78,6 +83,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (o options) check(ctx context.Context, stdout io.Writer) (int, error) {
+	if o.system {
+		return statusNone, o.printSystem(stdout, askSystem())
+	}
 	if o.watch {
 		return watch(ctx, o, stdout)
 	}
@@ -114,6 +122,7 @@ func parse(args []string) (options, error) {
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&o.json, "json", false, "print JSON")
 	flags.BoolVar(&o.watch, "watch", false, "go on until interrupted")
+	flags.BoolVar(&o.system, "system", false, "tell what the system has")
 	flags.DurationVar(&o.every, "every", time.Second, "the time between two checks with -watch")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -124,6 +133,9 @@ func parse(args []string) (options, error) {
 	}
 	if o.watch && len(o.ports) > 0 {
 		return o, errors.New("-watch takes no ports")
+	}
+	if o.system && (o.watch || len(o.ports) > 0) {
+		return o, errors.New("-system takes no ports, and no -watch")
 	}
 	if o.every <= 0 {
 		return o, fmt.Errorf("-every %s is not positive", o.every)

@@ -73,6 +73,8 @@ func TestRun(t *testing.T) {
 		{"bad port", []string{"65536"}, statusError, "", "portcheck: \"65536\" is not a port"},
 		{"bad flag", []string{"-nope"}, statusError, "", "portcheck: flag provided but not defined"},
 		{"watch ports", []string{"-watch", port}, statusError, "", "portcheck: -watch takes no ports"},
+		{"system ports", []string{"-system", port}, statusError, "", "portcheck: -system takes no ports"},
+		{"system watch", []string{"-system", "-watch"}, statusError, "", "portcheck: -system takes no ports"},
 		{"never", []string{"-watch", "-every", "0"}, statusError, "", "portcheck: -every 0s is not positive"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

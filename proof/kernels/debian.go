@@ -97,7 +97,7 @@ func newest(names []string, pattern string) (string, error) {
 	match := regexp.MustCompile(pattern)
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !match.MatchString(name) })
 	if len(names) == 0 {
-		return "", fmt.Errorf("no package %s: name a release's sources with -sources", pattern)
+		return "", fmt.Errorf("the distribution has no package %s: name the apt sources of a release that has one with -sources", pattern)
 	}
 	return slices.MaxFunc(names, func(a, b string) int { return slices.CompareFunc(numbers(a), numbers(b), cmp.Compare) }), nil
 }

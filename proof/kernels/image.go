@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,9 @@ $b mount -t tmpfs tmp /tmp
 exec </dev/console >/dev/console 2>&1
 $b chmod 1777 /tmp
 $b ip link set lo up
+$b ln -s busybox /bin/ip
 ulimit -n 524288
-export PATH=/none HOME=/tmp TMPDIR=/tmp
+export PATH=/bin HOME=/tmp TMPDIR=/tmp SAFEDIAL_REQUIRE_NETNS=1
 echo
 echo "` + markRelease + `$($b uname -r)"
 . /tests
@@ -97,7 +99,7 @@ func buildTests(ctx context.Context, root string, env environment, packages []st
 		return "", err
 	}
 	flags := ""
-	for name, value := range map[string]string{"run": cmpOr(*run, env.run), "skip": *skip} {
+	for name, value := range map[string]string{"run": cmp.Or(*run, env.run), "skip": skipped()} {
 		if value != "" {
 			flags += fmt.Sprintf(" -test.%s='%s'", name, strings.ReplaceAll(value, "'", `'\''`))
 		}
@@ -120,11 +122,10 @@ func buildTests(ctx context.Context, root string, env environment, packages []st
 	return script, copyTree(filepath.Join(root, "src"), module)
 }
 
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+// skipped are the tests that do not run. Two never do: one counts system calls with
+// strace(1), and one makes links that busybox's ip(8) cannot.
+func skipped() string {
+	return strings.Trim("^TestSystemCalls$|^TestLinkDown$|"+*skip, "|")
 }
 
 // copyTree copies the text files of a module, which are small.

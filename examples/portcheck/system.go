@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// A feature is something that safedial uses of a system.
+type feature struct {
+	Name string `json:"name"`
+	Has  bool   `json:"has"`
+	Why  string `json:"why,omitempty"` // why the system does not have it
+}
+
+// featureIf returns a feature that the system has if err is nil.
+func featureIf(name string, err error) feature {
+	if err != nil {
+		return feature{name, false, err.Error()}
+	}
+	return feature{name, true, ""}
+}
+
+// A promise is the row of README's table "What is promised where" that is for a kind of
+// dials.
+type promise struct {
+	Dials string `json:"dials"`
+	Row   string `json:"row"`
+}
+
+// A systemReport is what portcheck prints with -system.
+type systemReport struct {
+	Features []feature `json:"features"`
+	Promises []promise `json:"promises"`
+}
+
+func (o options) printSystem(w io.Writer, r systemReport) error {
+	if o.json {
+		return r.printJSON(w)
+	}
+	return r.print(w)
+}
+
+func (r systemReport) printJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(r)
+}
+
+func (r systemReport) print(w io.Writer) error {
+	text := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range r.Features {
+		answer := "yes"
+		if !f.Has {
+			answer = "no: " + f.Why
+		}
+		fmt.Fprintf(text, "%s\t%s\n", f.Name, answer)
+	}
+	if len(r.Features) > 0 {
+		fmt.Fprintln(text)
+	}
+	fmt.Fprintln(text, "README's table \"What is promised where\" has this row for them:")
+	for _, p := range r.Promises {
+		fmt.Fprintf(text, "%s\t%s\n", p.Dials, p.Row)
+	}
+	return text.Flush()
+}
