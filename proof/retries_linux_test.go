@@ -217,9 +217,9 @@ func TestPauseIsBounded(t *testing.T) {
 			assert.Less(t, time.Since(start), 20*enough, "%s: the bound started anew", what)
 			if !noPort(err) {
 				if noPort(err) && time.Since(start) >= enough {
-				return // it ended while the system searched a port
-			}
-			assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
+					return // it ended while the system searched a port
+				}
+				assert.EqualError(t, nstest.OpError(t, err).Err, want, what)
 				assertEnded(t, err, want == "i/o timeout")
 			}
 		}
