@@ -2,12 +2,14 @@
 // or UDP connection that is connected to itself. When a program dials a port of its
 // own host on which nothing listens, the kernel may choose the same port as the
 // source port: the socket connects to itself, and the port is blocked for a minute
-// after it is closed. On Linux, safedial asks the kernel for another port, checks
-// both ends of the socket, and undoes a connection to itself, which frees the port
-// immediately; the dial fails with "connection refused". On other systems, it checks
-// the connection that net.Dialer returns. Resolution, Happy Eyeballs, deadlines and
-// the connections are package net's. safedial does not filter addresses, does not
-// see through NAT, and lets two sockets connect to each other.
+// after it is closed. On Linux, safedial checks both ends of the socket and undoes
+// a connection to itself, which frees the port immediately. From Linux 6.3 on, it
+// also asks the kernel for another port. If every retry is a self-connection, the
+// dial fails with "connection refused". On other systems, it checks the connection
+// that net.Dialer returns. Resolution, Happy Eyeballs, deadlines and the
+// connections are package net's. safedial does not filter addresses, does not see
+// through NAT, and lets two sockets connect to each other. An ordinary connection
+// may still have a server's port: see AvoidPorts.
 //
 // Replace net.Dialer with safedial.Dialer, or pass a method:
 //
@@ -51,13 +53,14 @@ type Dialer struct {
 	Deadline time.Time
 
 	// LocalAddr is the address to dial from. It must be of the network's type, such
-	// as a *net.TCPAddr for TCP. If nil, or a nil pointer, the system chooses the
-	// address and the port.
+	// as a *net.TCPAddr for TCP; otherwise dials fail. If nil, or a nil pointer,
+	// the system chooses the address and the port.
 	//
-	// If its port is 0, the system chooses the port: for TCP on Linux 4.2 and later,
-	// when the socket connects, so that connections to different destinations can
-	// share a local port. If its port is not 0, a self-connection is not retried,
-	// because a retry would use the same port.
+	// If its port is 0, the system chooses the port. For TCP on Linux 4.2 and
+	// later, it does so when the socket connects, so that connections to different
+	// destinations can share a local port. Otherwise it does so when the socket is
+	// bound; if no port is left, the error matches EADDRINUSE. If its port is not
+	// 0, a self-connection is not retried, because a retry would use the same port.
 	//
 	// On Linux, safedial binds TCP and UDP sockets to LocalAddr itself. If its IP is
 	// not the unspecified address, [net/http/httptrace] and Resolver get the network
@@ -90,24 +93,25 @@ type Dialer struct {
 	// connections are not made by this Dialer.
 	Resolver *net.Resolver
 
-	// Cancel cancels a dial, its retries included, when it is closed. If nil, it
-	// never does.
+	// Cancel cancels a dial, its retries included, when it is closed. If nil, dials
+	// are not canceled.
 	//
 	// Deprecated: Use DialContext instead.
 	Cancel <-chan struct{}
 
 	// Control is called after a socket is created and before it is bound or
-	// connected. The network is that of the socket, such as "tcp4" or "udp6", and
+	// connected. The network is the socket's, such as "tcp4" or "udp6", and
 	// the address is the one that it will connect to. If Control returns an error,
 	// the dial of this address fails with it. With Happy Eyeballs one dial may call
 	// it from two goroutines. If nil, or if ControlContext is not nil, Control is not
 	// called.
 	//
-	// Control is called again for each retry. On Linux, a retry of a TCP dial uses
-	// the same socket, so that settings from earlier calls may still be there. If
-	// Control binds the socket to a port, that port is used; on Linux, a
-	// self-connection is then not retried. If Control sets IP_LOCAL_PORT_RANGE, the
-	// port is chosen from that range.
+	// Control is called again for each retry, and if a UDP dial tries another range
+	// of local ports. On Linux, a retry of a TCP dial uses the same socket, so that
+	// settings from earlier calls may still be there. If Control binds the socket
+	// to a port, that port is used; on Linux, a self-connection is then not
+	// retried. If Control sets IP_LOCAL_PORT_RANGE, the port is chosen from that
+	// range.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// ControlContext is like Control, with the context of the dial of this address.
@@ -128,35 +132,41 @@ type Dialer struct {
 	// port, close connections earlier, let them be reused, or widen the local port
 	// range.
 	//
-	// On systems other than Linux, and on Linux for UDP, a retry is a dial of all
-	// addresses. On systems other than Linux, package net by itself dials a TCP
-	// address up to three times before that.
+	// On systems other than Linux, a retry is a dial of all addresses. On Linux, so
+	// is a retry of a UDP dial, unless LocalAddr is set or the system lacks
+	// IP_LOCAL_PORT_RANGE. On systems other than Linux, package net by itself dials
+	// a TCP address up to three times before that.
 	MaxRetries int
 
-	// OnRetry is called before each retry, and before the pause that precedes it. The
-	// retry waits for it to return. With Happy Eyeballs one dial may call it from two
-	// goroutines, of which one may outlive the dial. If nil, it is not called.
+	// OnRetry is called before each retry, and before the pause that precedes it.
+	// The retry waits for it to return. With Happy Eyeballs one dial may call it
+	// from two goroutines, and one of them may outlive the dial. If nil, it is not
+	// called.
 	//
 	// On Linux, OnRetry must not end its goroutine, by a panic or by
 	// [runtime.Goexit]: as with Control, the socket would stay open.
 	OnRetry func(ctx context.Context, r Retry)
 
 	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to
-	// keep clear of ports that this program listens on, or to match a firewall rule.
-	// The port is chosen from LocalPorts and from the system's [LocalPortRange], and
-	// is never the destination's. If zero, there is no limit. It does not apply to a
-	// port that LocalAddr or Control specifies, nor to IP and Unix networks.
+	// keep clear of ports that this program listens on, or to match a firewall
+	// rule. The port is chosen from LocalPorts and from the system's
+	// [LocalPortRange], and is never the destination's. If zero, there is no limit.
+	// A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
+	// specifies, nor to IP and Unix networks.
 	//
 	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.
-	// Without it, dials fail with an error that matches [errors.ErrUnsupported]. A
-	// dial also fails if Low is greater than High, or if there is no port to choose
-	// from; the error says whether the local port range, the reserved ports or the
-	// caller's own range leaves none.
+	// Without it, dials for which the system chooses the port fail with an error
+	// that matches [errors.ErrUnsupported]; on systems other than Linux, all TCP
+	// and UDP dials do. They also fail if Low is greater than High, or if there is
+	// no port to choose from; the error says whether the local port range, the
+	// reserved ports or the caller's own range leaves none.
 	LocalPorts PortRange
 
-	// AvoidPorts are ports that the system must not choose as the local port, for TCP
-	// and UDP, such as those that this program listens on from time to time. If
-	// empty, there is no limit. It has the requirements and the errors of LocalPorts.
+	// AvoidPorts are ports that the system must not choose as the local port, for
+	// TCP and UDP, such as those that this program listens on from time to time. If
+	// empty, there is no limit. Order and duplicates do not matter, and port 0 is
+	// ignored. AvoidPorts has the same requirements, exceptions and errors as
+	// LocalPorts.
 	AvoidPorts []uint16
 
 	multipath net.Dialer // which holds what SetMultipathTCP has set
@@ -181,16 +191,18 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 //
 // On Linux, the returned dialer prevents self-connections, retries as d does, and
 // calls OnRetry. It differs from d as follows. Its LocalAddr is nil and its
-// ControlContext is set, so that both must be set on d: with a LocalAddr set on the
-// result, and in its DialTCP and DialUDP with a laddr, dials fail with EINVAL; a
-// Control set on the result is not called. With a LocalAddr of one family, the dial
-// of a name may return the error of an address of the other family; use "tcp4" or
-// "tcp6". Errors do not include LocalAddr, and one that matches EADDRNOTAVAIL has
-// one more link in its chain. UDP dials from a port of the system's choice are not
-// retried if no port is left, and no UDP connection is checked: a self-connection is
-// possible within a tenth of a second after the local port range has changed, in a
-// sandbox that ignores IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces
-// the destination.
+// ControlContext is set, so both must be set on d. If LocalAddr is set on the
+// result, or its DialTCP is called with a laddr, TCP dials fail with EINVAL. If a
+// UDP address is set as its LocalAddr, or its DialUDP is called with a laddr, the
+// dial fails with EINVAL if d.LocalAddr is set, or else it may return a
+// self-connection. A Control set on the result is not called. With a LocalAddr of
+// one family, the dial of a name may return the error of an address of the other
+// family; use "tcp4" or "tcp6". Errors do not include LocalAddr, and one that
+// matches EADDRNOTAVAIL has one more link in its chain. UDP dials from a port of
+// the system's choice are not retried if no port is left, and no UDP connection is
+// checked: a self-connection is possible within a tenth of a second after the local
+// port range has changed, in a sandbox that ignores IP_LOCAL_PORT_RANGE, and behind
+// a load balancer that replaces the destination.
 //
 // On other systems, the result is a net.Dialer with the same settings, and nothing
 // else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.
@@ -214,8 +226,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // DialTimeout acts like Dial with a timeout instead of d.Timeout, so that d has the
-// interface that github.com/lib/pq takes. If the timeout is zero, there is none. If
-// it is negative, the dial fails immediately.
+// interface that github.com/lib/pq takes. d.Deadline still applies. If the timeout
+// is zero, there is none. If it is negative, the dial fails immediately.
 func (d *Dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	limited := *d
 	limited.Timeout = timeout
@@ -224,18 +236,19 @@ func (d *Dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 
 // DialContext connects to the address on the named network using the context. It
 // acts like [net.Dialer.DialContext], with its networks, addresses, connections and
-// errors. On TCP and UDP networks, it retries a self-connection up to MaxRetries
-// times. If the last retry is a self-connection too, the error is a *[net.OpError]
-// that matches [ErrSelfConnect] and [syscall.ECONNREFUSED].
+// errors. On TCP and UDP networks, it retries up to MaxRetries times after a
+// self-connection, or if no local port is left. If the last retry is a
+// self-connection too, the error is a *[net.OpError] that matches [ErrSelfConnect]
+// and [syscall.ECONNREFUSED].
 //
-// The context must not be nil. It bounds the whole dial. Once connected, its end
-// does not affect the connection.
+// If ctx is nil, DialContext panics. The context bounds the whole dial. After
+// DialContext has returned, it does not affect the connection.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return d.dial(ctx, newTarget(network, address, d.LocalAddr))
 }
 
 // DialTCP acts like DialContext for TCP networks, from laddr to raddr. It does not
-// use d.LocalAddr.
+// use d.LocalAddr. The network must be "tcp", "tcp4" or "tcp6".
 //
 // With every Go release, it treats addresses as net.Dialer of Go 1.27 does
 // (https://go.dev/issue/81620). If laddr is not valid, the socket is not bound,
@@ -255,7 +268,8 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 	return nd.DialTCP(ctx, network, laddr, raddr)
 }
 
-// DialUDP is like [Dialer.DialTCP] for UDP networks.
+// DialUDP acts like [Dialer.DialTCP] for the networks "udp", "udp4" and "udp6". If
+// laddr's port is 0, the system chooses the port when the socket is bound.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
 	local, remote := (*net.UDPAddr)(tcpAddr(laddr)), (*net.UDPAddr)(tcpAddr(raddr))
 	if t, ok := addrTarget(network, local, remote); ok {
@@ -268,9 +282,9 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 	return nd.DialUDP(ctx, network, laddr, raddr)
 }
 
-// DialIP acts like [net.Dialer.DialIP]. With every Go release, an address that is
-// not valid means what it means to DialTCP. Self-connections, retries and port
-// limits do not apply.
+// DialIP acts like [net.Dialer.DialIP]. With every Go release, it treats an address
+// that is not valid as DialTCP does. Self-connections, retries and port limits do
+// not apply.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error) {
 	var local *net.IPAddr
 	if laddr.IsValid() {
@@ -282,7 +296,8 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 	nd := d.settings()
 	conn, err := nd.DialIP(ctx, network, laddr, raddr)
 	if op, ok := errors.AsType[*net.OpError](err); ok && local == nil {
-		// Go 1.26 binds the unspecified address; an IP socket shows that in its errors alone.
+		// Go 1.26 binds the unspecified address; an IP socket shows that in its
+		// errors alone.
 		err = dialError(op.Net, nil, op.Addr, op.Err)
 	}
 	return conn, err
@@ -296,7 +311,7 @@ func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *net
 }
 
 // Dial connects to the address on the named network. It acts like [net.Dial], with
-// a zero [Dialer].
+// a zero [Dialer], which has no timeout.
 func Dial(network, address string) (net.Conn, error) {
 	return new(Dialer).Dial(network, address)
 }
@@ -308,8 +323,8 @@ func DialTimeout(network, address string, timeout time.Duration) (net.Conn, erro
 	return new(Dialer).DialTimeout(network, address, timeout)
 }
 
-// DialContext acts like Dial with a context. It has the form in which
-// [net/http.Transport] and others take a dial function.
+// DialContext acts like Dial with a context, and has no timeout of its own. It has
+// the form in which [net/http.Transport] and others take a dial function.
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return new(Dialer).DialContext(ctx, network, address)
 }

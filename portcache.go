@@ -115,8 +115,8 @@ func (t *crowdedTable) set(dest netip.AddrPort, isCrowded bool) {
 // that hold a port which the kernel may choose.
 //
 // A part without such a port must not be used: IP_LOCAL_PORT_RANGE ignores each
-// bound that lies outside the system's range, so a part that lies beside that range
-// would mean the whole range, the avoided ports included.
+// bound that lies outside the system's range, so a part that lies outside that
+// range would mean the whole range, the avoided ports included.
 func (s *portState) splitAround(ranges []PortRange, allowed PortRange, avoid []uint16) []PortRange {
 	next := int(max(allowed.Low, 1))
 	add := func(end int) {

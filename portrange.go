@@ -19,7 +19,8 @@ type PortRange struct {
 var everyPort = PortRange{Low: 1, High: 65535}
 
 // String returns the range in the form that sysctl ip_local_reserved_ports takes:
-// "32768-60999", or "8080" for a single port. An empty range is "".
+// "32768-60999", or "8080" for a single port. An empty range is "". A Low of 0 is
+// printed as it is.
 func (r PortRange) String() string {
 	switch r.Len() {
 	case 0:
@@ -65,9 +66,9 @@ func LocalPortRange() (PortRange, error) { return localPortRange() }
 // in ascending order. If there are none, the slice is empty. A socket can still be
 // bound to a reserved port explicitly.
 //
-// On Linux they are those of sysctl net.ipv4.ip_local_reserved_ports (Linux 2.6.35)
+// On Linux, they are read from sysctl net.ipv4.ip_local_reserved_ports (Linux 2.6.35)
 // of the calling thread's network namespace. On macOS and FreeBSD there are none.
-// The errors and the other systems are those of LocalPortRange.
+// ReservedPorts fails on the same systems and with the same errors as LocalPortRange.
 func ReservedPorts() ([]PortRange, error) { return reservedPorts() }
 
 // IsEphemeral reports whether the system may choose port as the local port of a
@@ -75,7 +76,7 @@ func ReservedPorts() ([]PortRange, error) { return reservedPorts() }
 // the [ReservedPorts]. A server should not listen on such a port, because any
 // outgoing connection may have it. Port 0 is not ephemeral.
 //
-// The errors and the systems are those of LocalPortRange.
+// IsEphemeral fails on the same systems and with the same errors as LocalPortRange.
 func IsEphemeral(port uint16) (bool, error) {
 	local, err := LocalPortRange()
 	if err != nil || !local.Contains(port) {

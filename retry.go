@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A Retry describes a dial that is about to be repeated.
+// A Retry describes a failed attempt that is about to be retried.
 type Retry struct {
-	// Network and Address are those of the socket, as Control gets them: "tcp4"
+	// Network and Address are the arguments that Control gets for the socket: "tcp4"
 	// and "127.0.0.1:40000", for example.
 	Network, Address string
 
@@ -20,9 +20,10 @@ type Retry struct {
 	Attempt int
 
 	// Err is the reason. It matches [ErrSelfConnect]; or the error of a system that
-	// found no local port: syscall.EADDRNOTAVAIL, for UDP syscall.EAGAIN, or
-	// syscall.EADDRINUSE if LocalAddr has port 0; or [errors.ErrUnsupported], if the
-	// system chose a port outside of LocalPorts.
+	// found no local port: syscall.EADDRNOTAVAIL (on Windows WSAEADDRNOTAVAIL), for
+	// UDP on Linux syscall.EAGAIN, or syscall.EADDRINUSE if LocalAddr has port 0;
+	// or [errors.ErrUnsupported], if the system chose a port that LocalPorts or
+	// AvoidPorts do not allow.
 	Err error
 }
 

@@ -16,7 +16,8 @@ import (
 //
 // No server accepted the connection, so an error that matches ErrSelfConnect also
 // matches [syscall.ECONNREFUSED] (on Windows WSAECONNREFUSED too), and code that
-// retries a refused dial needs no change. Its Timeout method reports false.
+// retries a refused dial needs no change. The Timeout method of the dial's
+// *[net.OpError] reports false.
 //
 // Usually nothing listens at the destination. A dial from LocalAddr with the
 // destination's own port can end in ErrSelfConnect even if a server listens there
@@ -44,8 +45,9 @@ func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", co
 // what is written to it. The connection need not have been dialed by safedial.
 // IsSelfConnect unwraps connections that have a NetConn method, such as
 // [crypto/tls.Conn]. It compares the addresses of the socket or, if there is no
-// socket, those that conn reports. It reports false for nil, for networks other than
-// TCP and UDP, and if the addresses are unknown.
+// socket, those that conn reports. It reports false for nil, for closed
+// connections, for networks other than TCP and UDP, and if the addresses are
+// unknown.
 //
 // It may be called concurrently with the connection's methods.
 func IsSelfConnect(conn net.Conn) bool {

@@ -138,7 +138,7 @@ func socketNetwork(network string, dest netip.AddrPort) string {
 //	unix-abstract:name    an abstract Unix socket
 //	\x00name              an abstract Unix socket
 //
-// It also fits what else takes a dial function of an address alone, such as the
+// It also fits other APIs whose dial function takes only an address, such as the
 // RegisterDialContext function of github.com/go-sql-driver/mysql and the DialContext
 // option of github.com/ClickHouse/clickhouse-go.
 //
