@@ -51,6 +51,9 @@ func TestProc(t *testing.T) {
 						require.Contains(t, err, "connection refused", kind)
 					}
 				}
+				server, err := net.Listen("tcp", "127.0.0.1:40000")
+				require.NoError(t, err, "the port is blocked")
+				server.Close()
 			})
 		})
 	}
