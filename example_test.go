@@ -177,6 +177,68 @@ func ExampleDialer_NetDialer() {
 	// Output: true
 }
 
+func ExampleDialer_Dial() {
+	l := greet()
+	defer l.Close()
+
+	d := safedial.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	conn, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+func ExampleDialer_DialTimeout() {
+	l := greet()
+	defer l.Close()
+
+	conn, err := new(safedial.Dialer).DialTimeout("tcp", l.Addr().String(), 5*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
+// An IP socket needs root.
+func ExampleDialer_DialIP() {
+	d := safedial.Dialer{Timeout: 5 * time.Second}
+	conn, err := d.DialIP(context.Background(), "ip4:icmp", netip.Addr{}, netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.RemoteAddr())
+}
+
+func ExampleDialer_DialUnix() {
+	d := safedial.Dialer{Timeout: 5 * time.Second}
+	_, err := d.DialUnix(context.Background(), "unix", nil, &net.UnixAddr{Name: "/no/such/socket", Net: "unix"})
+	fmt.Println(err)
+	// Output: dial unix /no/such/socket: connect: no such file or directory
+}
+
+func ExampleDialer_SetMultipathTCP() {
+	var d safedial.Dialer
+	d.SetMultipathTCP(true)
+	fmt.Println(d.MultipathTCP())
+	// Output: true
+}
+
+// A program that listens on port 40000 from time to time keeps its own connections off
+// that port. This requires Linux 6.3.
+func ExampleDialer_avoidPorts() {
+	d := safedial.Dialer{Timeout: 5 * time.Second, AvoidPorts: []uint16{40000}}
+	conn, err := d.Dial("tcp", "example.com:443")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.LocalAddr())
+}
+
 func ExampleIsSelfConnect() {
 	// A UDP socket can be connected to itself explicitly. A TCP socket becomes so by chance.
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -31,7 +31,8 @@ func TestSystem(t *testing.T) {
 				tcpRange: "setsockopt: protocol not available",
 				udpRange: "setsockopt: protocol not available",
 				lateBind: "setsockopt: protocol not available",
-			}, rows[1],
+			},
+			rows[1],
 		},
 		"Ignored": {
 			func(t *testing.T) { nstest.FailSyscall(t, unix.SYS_SETSOCKOPT, 0) },
@@ -39,11 +40,13 @@ func TestSystem(t *testing.T) {
 				tcpRange: "taken and ignored: the kernel chose port",
 				udpRange: "taken and ignored: the kernel chose port",
 				lateBind: "taken and ignored: bind chose port",
-			}, rows[1],
+			},
+			rows[1],
 		},
 		"NoUndo": {
 			func(t *testing.T) { nstest.FailSyscall(t, unix.SYS_CONNECT, unix.EPERM) },
-			map[string]string{undo: "connect: operation not permitted"}, rows[0],
+			map[string]string{undo: "connect: operation not permitted"},
+			rows[0],
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

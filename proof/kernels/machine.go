@@ -118,7 +118,7 @@ func boot(ctx context.Context, env environment, kernel, image string) (r report,
 	args := append([]string{
 		"-nodefaults", "-nographic", "-serial", "stdio", "-no-reboot", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G",
 		"-kernel", kernel, "-initrd", image,
-		"-append", "console=" + m.console + " quiet panic=-1",
+		"-append", "console=" + m.console + " quiet panic=-1 " + *appended,
 	}, m.options...)
 	cmd := exec.CommandContext(ctx, m.program, args...)
 	console, err := cmd.StdoutPipe()

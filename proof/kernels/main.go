@@ -50,6 +50,7 @@ var (
 	kernelFile = flag.String("kernel", "", "boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture")
 	run        = flag.String("run", "", "run the tests that match this `regexp`")
 	skip       = flag.String("skip", "", "leave out the tests that match this `regexp`")
+	appended   = flag.String("append", "", "append these `words` to the kernel's command line: ipv6.disable=1, for example")
 	limit      = flag.Duration("limit", 20*time.Minute, "give each environment so much time")
 	verbose    = flag.Bool("v", false, "show the console")
 	cache      = flag.String("cache", "", "keep Debian's packages in this `folder`; remove it to fetch newer ones (default: a folder of the user's cache)")
