@@ -35,7 +35,7 @@ func HasPortRange(t *testing.T, protocol int) bool {
 func RequireDirectCalls(t *testing.T) {
 	t.Helper()
 	if runtime.GOARCH == "386" || runtime.GOARCH == "s390x" {
-		Refused(t, "sockets go through socketcall(2) on "+runtime.GOARCH)
+		t.Skip("sockets go through socketcall(2) on " + runtime.GOARCH)
 	}
 }
 
