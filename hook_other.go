@@ -5,6 +5,7 @@ package safedial
 import (
 	"context"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +13,9 @@ import (
 
 // hookBinds reports whether the hook binds LocalAddr. Here net does.
 const hookBinds = false
+
+// netTakesHooks reports whether net calls a hook. In WebAssembly it fails if there is one.
+const netTakesHooks = runtime.GOOS != "js" && runtime.GOOS != "wasip1"
 
 // lingerUnset is for a dial whose hook has not changed SO_LINGER.
 const lingerUnset = -2
@@ -35,7 +39,7 @@ func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore f
 	if limits.limited() {
 		return nil, errLocalPortsUnsupported(limits.String(), nil)
 	}
-	if !isTCP(network) || !hasLinger { // in WebAssembly net fails if there is a hook
+	if !isTCP(network) || !netTakesHooks {
 		return func(net.Conn) {}, nil
 	}
 	h := &hook{caller: d.callersControl()}

@@ -13,8 +13,5 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// hasLinger reports whether setLinger does something.
-const hasLinger = false
-
 // setLinger does nothing: these systems have no SO_LINGER.
 func setLinger(uintptr, int64) (was int64) { return lingerOff }

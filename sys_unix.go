@@ -43,9 +43,6 @@ func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// hasLinger reports whether setLinger does something.
-const hasLinger = true
-
 // setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
 // it fails, the socket closes as usual.
 func setLinger(fd uintptr, seconds int64) (was int64) {

@@ -24,9 +24,6 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// hasLinger reports whether setLinger does something.
-const hasLinger = true
-
 // setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
 // it fails, the socket closes as usual. Winsock's struct linger differs from package
 // syscall's.

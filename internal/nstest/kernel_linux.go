@@ -42,7 +42,7 @@ func HasOption(t *testing.T, protocol, option int) bool {
 func RequireDirectCalls(t *testing.T) {
 	t.Helper()
 	if runtime.GOARCH == "386" || runtime.GOARCH == "s390x" {
-		Refused(t, "sockets go through socketcall(2) on "+runtime.GOARCH)
+		t.Skip("sockets go through socketcall(2) on " + runtime.GOARCH)
 	}
 }
 
