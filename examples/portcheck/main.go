@@ -19,8 +19,8 @@
 // root only. With -watch, it goes on until it is interrupted, and prints what is new.
 //
 // With ports as arguments, it says which of them the kernel may choose. With -system, it
-// asks the system, by sockets, for what safedial uses of it, and names the row of README's
-// table "What is promised where" that follows.
+// asks the system, by sockets, for the options that safedial uses, and prints which
+// column of README's table "Promises" applies.
 //
 // The exit status is 0 if nothing is found, 1 if something is, and 2 on an error.
 // Without arguments, portcheck needs Linux.
@@ -122,7 +122,7 @@ func parse(args []string) (options, error) {
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&o.json, "json", false, "print JSON")
 	flags.BoolVar(&o.watch, "watch", false, "go on until interrupted")
-	flags.BoolVar(&o.system, "system", false, "tell what the system has")
+	flags.BoolVar(&o.system, "system", false, "print the options that the system has")
 	flags.DurationVar(&o.every, "every", time.Second, "the time between two checks with -watch")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -22,11 +22,10 @@ func featureIf(name string, err error) feature {
 	return feature{name, true, ""}
 }
 
-// A promise is the row of README's table "What is promised where" that is for a kind of
-// dials.
+// A promise is the column of README's table "Promises" that applies to a kind of dials.
 type promise struct {
-	Dials string `json:"dials"`
-	Row   string `json:"row"`
+	Dials  string `json:"dials"`
+	Column string `json:"column"`
 }
 
 // A systemReport is what portcheck prints with -system.
@@ -60,9 +59,9 @@ func (r systemReport) print(w io.Writer) error {
 	if len(r.Features) > 0 {
 		fmt.Fprintln(text)
 	}
-	fmt.Fprintln(text, "README's table \"What is promised where\" has this row for them:")
+	fmt.Fprintln(text, "README's table \"Promises\" has this column for them:")
 	for _, p := range r.Promises {
-		fmt.Fprintf(text, "%s\t%s\n", p.Dials, p.Row)
+		fmt.Fprintf(text, "%s\t%s\n", p.Dials, p.Column)
 	}
 	return text.Flush()
 }

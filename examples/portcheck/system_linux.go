@@ -12,8 +12,8 @@ import (
 	"github.com/safedial/safedial"
 )
 
-// rows are those of README's table, as it has them.
-var rows = []string{"Linux with the option", "Linux without the option"}
+// columns are columns of README's table.
+var columns = []string{"Linux with the option", "Linux without the option"}
 
 // askSystem asks the kernel, by sockets, what it has.
 func askSystem() systemReport {
@@ -24,11 +24,11 @@ func askSystem() systemReport {
 	}{{"TCP", unix.SOCK_STREAM, 0}, {"UDP", unix.SOCK_DGRAM, 0}, {"MPTCP", unix.SOCK_STREAM, unix.IPPROTO_MPTCP}} {
 		f := featureIf("IP_LOCAL_PORT_RANGE for "+protocol.name, honorsPortRange(protocol.kind, protocol.number))
 		r.Features = append(r.Features, f)
-		row := rows[1]
+		column := columns[1]
 		if f.Has {
-			row = rows[0]
+			column = columns[0]
 		}
-		r.Promises = append(r.Promises, promise{protocol.name, row})
+		r.Promises = append(r.Promises, promise{protocol.name, column})
 	}
 	r.Features = append(r.Features,
 		featureIf("IP_BIND_ADDRESS_NO_PORT", bindsLate()),

@@ -2,10 +2,19 @@
 
 package main
 
-// rows are those of README's table, as it has them.
-var rows = []string{"other Unix, Windows: `Dialer`", "other systems: `NetDialer()`"}
+import (
+	"runtime"
+	"slices"
+)
+
+// columns are columns of README's table.
+var columns = []string{"other Unix, Windows", "Plan 9, js, wasip1"}
 
 // askSystem asks nothing: safedial uses no options of this system.
 func askSystem() systemReport {
-	return systemReport{[]feature{}, []promise{{"Dialer", rows[0]}, {"NetDialer", rows[1]}}}
+	column := columns[0]
+	if slices.Contains([]string{"plan9", "js", "wasip1"}, runtime.GOOS) {
+		column = columns[1]
+	}
+	return systemReport{[]feature{}, []promise{{"TCP and UDP", column}}}
 }
