@@ -122,12 +122,12 @@ func TestHiddenErrors(t *testing.T) {
 	assert.ErrorIs(t, hidden, errAddrNotAvailable)
 	assert.NotEqual(t, errAddrNotAvailable, errors.Unwrap(hidden), "net compares it with ==")
 	for hidden, want := range map[error]error{hidden: bare, errNotUndone: ErrSelfConnect} {
-		got, was := unhide(hidden)
+		was, got := unhide(hidden)
 		assert.Equal(t, want, got)
 		assert.True(t, was, "%v", hidden)
 	}
 	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect} {
-		got, was := unhide(other)
+		was, got := unhide(other)
 		assert.Equal(t, other, got)
 		assert.False(t, was, "%v", other)
 		if !isConnectAddrNotAvail(other) {

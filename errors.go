@@ -44,17 +44,17 @@ func hideFromNet(err error) error {
 	return &os.SyscallError{Syscall: call.Syscall, Err: fmt.Errorf("%w", call.Err)}
 }
 
-// unhide returns err, from a hook, as the dial's caller gets it, and whether that is
-// another error. It does not change err, because a trace may have it too.
-func unhide(err error) (_ error, hidden bool) {
+// unhide reports whether the dial's caller gets another error for err, from a hook, and
+// returns the caller's. It does not change err, because a trace may have it too.
+func unhide(err error) (hidden bool, _ error) {
 	if errors.Is(err, errNotUndone) {
-		return ErrSelfConnect, true
+		return true, ErrSelfConnect
 	}
 	call, ok := errors.AsType[*os.SyscallError](err)
 	if ok && errors.Is(call.Err, errAddrNotAvailable) && errors.Unwrap(call.Err) != nil {
-		return os.NewSyscallError(call.Syscall, errAddrNotAvailable), true
+		return true, os.NewSyscallError(call.Syscall, errAddrNotAvailable)
 	}
-	return err, false
+	return false, err
 }
 
 func errMismatchedLocalAddr(local net.Addr) error {

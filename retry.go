@@ -68,7 +68,7 @@ func (r *retries) next(ctx context.Context, network, address string, dest netip.
 		return false, nil
 	}
 	if r.onRetry != nil {
-		reason, _ := unhide(cause)
+		_, reason := unhide(cause)
 		r.onRetry(ctx, Retry{Network: network, Address: address, Attempt: r.failed, Err: reason})
 	}
 	if pauses {

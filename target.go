@@ -97,7 +97,7 @@ func (t *target) asNet(err error) error {
 		return err
 	}
 	source, addr := op.Source, op.Addr
-	cause, hidden := unhide(op.Err)
+	hidden, cause := unhide(op.Err)
 	changed := t.forNet != t.network || t.remote != nil
 	if !changed && t.local == nil && !hidden {
 		return err
