@@ -140,6 +140,16 @@ func orRefused(t *testing.T, err error) {
 	require.NoError(t, err)
 }
 
+// HasIPv6 reports whether the kernel makes IPv6 sockets: with ipv6.disable=1 on its
+// command line it does not.
+func HasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return !errors.Is(err, unix.EAFNOSUPPORT)
+}
+
 // SocketsOn returns the lines of the thread's /proc/net/tcp and tcp6 whose local port is
 // port, in any state: a bound socket that neither listens nor connects is not there.
 func SocketsOn(t *testing.T, port uint16) []string {
@@ -147,6 +157,9 @@ func SocketsOn(t *testing.T, port uint16) []string {
 	var lines []string
 	for _, file := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 		text, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) && !HasIPv6() {
+			continue
+		}
 		require.NoError(t, err)
 		for line := range strings.Lines(string(text)) {
 			fields := strings.Fields(line)
@@ -164,10 +177,14 @@ func SocketsOn(t *testing.T, port uint16) []string {
 // even one without SO_REUSEADDR: no socket has the port in any state.
 func RequireFree(t *testing.T, port uint16, msg ...any) {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+	family, anywhere := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(port)})
+	if !HasIPv6() {
+		family, anywhere = unix.AF_INET, &unix.SockaddrInet4{Port: int(port)}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: int(port)}); err != nil {
+	if err := unix.Bind(fd, anywhere); err != nil {
 		t.Logf("sockets on port %d: %q", port, SocketsOn(t, port))
 		require.NoError(t, err, msg...)
 	}
