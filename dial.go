@@ -54,9 +54,13 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 		retries: retries{retryPolicy: d.retryPolicy()}, portOrder: portOrder{pick: rand.Uint32() | 1},
 	}
 	defer g.closeKept()
+	var failed error // the time before
 	for {
 		conn, again, err := g.once(ctx)
-		if again {
+		if _, ok := errors.AsType[*net.DNSError](err); ok && failed != nil {
+			return nil, failed // the name has an address; without a port, it may not be found again
+		}
+		if failed = err; again {
 			again, err = g.next(ctx, err)
 		}
 		if !again {

@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -142,6 +143,25 @@ func TestUDPWaitsForAPort(t *testing.T) {
 				conn.Close()
 			})
 		}
+	})
+}
+
+// TestUDPRetryBlamesNoLookup has every port taken once the name is resolved, so that it
+// cannot be resolved again.
+func TestUDPRetryBlamesNoLookup(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		d := safedial.Dialer{Resolver: nstest.Zone{"name.test": {netip.MustParseAddr("127.0.0.1")}}.Resolver(t)}
+		setLocalPorts(t, 40000, 40003)
+		taken := false
+		d.Control = func(string, string, syscall.RawConn) error {
+			if !taken {
+				takeUDPPorts(t, 40000, 40003)
+			}
+			taken = true
+			return nil
+		}
+		_, err := d.Dial("udp", "name.test:9000")
+		assert.EqualError(t, err, "dial udp 127.0.0.1:9000: connect: resource temporarily unavailable")
 	})
 }
 
