@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/safedial/safedial"
 )
@@ -108,4 +109,11 @@ func ExampleDialer_DialContext_refused() {
 	_, err := d.DialContext(context.Background(), "tcp", "127.0.0.1:9")
 	fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 	// Output: true
+}
+
+func ExampleDialer_DialUnix() {
+	d := safedial.Dialer{Timeout: 5 * time.Second}
+	_, err := d.DialUnix(context.Background(), "unix", nil, &net.UnixAddr{Name: "/no/such/socket", Net: "unix"})
+	fmt.Println(err)
+	// Output: dial unix /no/such/socket: connect: no such file or directory
 }

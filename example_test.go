@@ -213,13 +213,6 @@ func ExampleDialer_DialIP() {
 	fmt.Println(conn.RemoteAddr())
 }
 
-func ExampleDialer_DialUnix() {
-	d := safedial.Dialer{Timeout: 5 * time.Second}
-	_, err := d.DialUnix(context.Background(), "unix", nil, &net.UnixAddr{Name: "/no/such/socket", Net: "unix"})
-	fmt.Println(err)
-	// Output: dial unix /no/such/socket: connect: no such file or directory
-}
-
 func ExampleDialer_SetMultipathTCP() {
 	var d safedial.Dialer
 	d.SetMultipathTCP(true)
