@@ -17,7 +17,7 @@ type destination struct {
 	v6, udp        bool
 }
 
-// parseDestination reads what net calls a hook with. Its text can be an IPv4
+// parseDestination reads the arguments of a hook. The address can be an IPv4
 // address with a zone, which netip does not parse and net ignores.
 func parseDestination(network, address string) (destination, error) {
 	d := destination{v6: network[len(network)-1] == '6', udp: isUDP(network)}

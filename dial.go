@@ -35,7 +35,7 @@ type dialing struct {
 
 // dial dials t until it succeeds, fails with an error that is not worth a retry, or
 // MaxRetries is reached. On Linux it asks net nearly always only once, because the
-// hook repeats what it can.
+// hook retries by itself.
 func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	if ctx == nil {
 		panic("nil context")
@@ -150,7 +150,7 @@ func reset(conn *net.TCPConn) {
 	_ = conn.Close()
 }
 
-// asConn returns conn as what it is, and nil for nil.
+// asConn returns conn with its concrete type, and nil for nil.
 func asConn[C net.Conn](conn net.Conn, err error) (C, error) {
 	c, _ := conn.(C)
 	return c, err

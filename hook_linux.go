@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// A hook is what a dial brings to its sockets: net.Dialer calls control for each
+// A hook connects the sockets of a dial: net.Dialer calls control for each
 // one, between socket(2) and bind(2). It is written before the dial, and not again,
 // because with Happy Eyeballs net may call it after the dial has returned.
 type hook struct {

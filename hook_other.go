@@ -20,17 +20,17 @@ const netTakesHooks = runtime.GOOS != "js" && runtime.GOOS != "wasip1"
 // lingerUnset is for a dial whose hook has not changed SO_LINGER.
 const lingerUnset = -2
 
-// A hook is what a dial brings to its sockets. net connects them, and may close one
+// A hook prepares the sockets of a dial. net connects them, and may close one
 // that is connected to itself before anyone else sees it. Until the dial has
 // returned, they are therefore set to close with a reset, which leaves no TIME_WAIT.
 type hook struct {
 	caller controlFunc  // the caller's hook, or nil
-	linger atomic.Int64 // what the caller's hook has set SO_LINGER to
+	linger atomic.Int64 // SO_LINGER as the caller's hook has set it
 }
 
 // install makes nd a dialer whose connections can be checked when it has returned.
 // The result of a NetDialer, whose network is empty, cannot be. The returned function
-// takes back what a connection has of the hook.
+// restores the SO_LINGER of a connection.
 func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore func(net.Conn), err error) {
 	limits := d.portLimits()
 	if err := limits.check(); err != nil {

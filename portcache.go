@@ -12,7 +12,7 @@ import (
 // calls, which is too much for each dial.
 const cachedPortsFor = 100 * time.Millisecond
 
-// A portState is what the system said of its local ports.
+// A portState holds the local ports of the system, as last read.
 type portState struct {
 	local    PortRange // everyPort, if unknown
 	known    bool
@@ -89,7 +89,7 @@ func (t *crowdedTable) entry(dest netip.AddrPort) *atomic.Pointer[crowdedDest] {
 	return &t[maphash.Comparable(hashSeed, dest)%uint64(len(t))]
 }
 
-// has reports whether dest is crowded. When its time is up, one caller is told that
+// has reports whether dest is crowded. When its time is up, one caller learns that
 // it is not, and is expected to call set.
 func (t *crowdedTable) has(dest netip.AddrPort) bool {
 	entry := t.entry(dest)

@@ -15,7 +15,7 @@ type PortRange struct {
 	Low, High uint16
 }
 
-// everyPort is what a socket may be bound to at all.
+// everyPort holds all ports that a socket can be bound to.
 var everyPort = PortRange{Low: 1, High: 65535}
 
 // String returns the range in the form that sysctl ip_local_reserved_ports takes:

@@ -38,7 +38,7 @@ const (
 	maxBackoffShift = 7
 )
 
-// A retryPolicy is what a Dialer says of retries.
+// A retryPolicy holds the settings of a Dialer for retries.
 type retryPolicy struct {
 	max     int
 	onRetry func(context.Context, Retry)

@@ -72,7 +72,7 @@ func innermost(conn net.Conn) net.Conn {
 	return conn
 }
 
-// isSelfConnect fails where conn has a socket that does not tell its ends.
+// isSelfConnect fails if conn has a socket whose addresses are unknown.
 func isSelfConnect(conn net.Conn) (bool, error) {
 	if conn == nil {
 		return false, nil

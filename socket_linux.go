@@ -15,7 +15,7 @@ import (
 )
 
 // A socket is the work on one socket. It lasts as long as the hook, and is pooled
-// with what would otherwise be allocated for each one.
+// with the memory that each one needs.
 type socket struct {
 	*hook
 	destination
@@ -200,7 +200,7 @@ func (s *socket) setRange(r PortRange) (bool, error) {
 	return false, nil
 }
 
-// clearOptions clears what the attempt has set, before the caller's hook is called
+// clearOptions clears the options that the attempt has set, before the caller's hook is called
 // again.
 func (s *socket) clearOptions() {
 	if s.rangeSet {

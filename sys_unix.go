@@ -43,7 +43,7 @@ func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
+// setLinger sets SO_LINGER, and returns its old value: both in seconds, or lingerOff. If
 // it fails, the socket closes as usual.
 func setLinger(fd uintptr, seconds int64) (was int64) {
 	was = lingerOff

@@ -24,7 +24,7 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// setLinger sets SO_LINGER, and returns what it was: both in seconds, or lingerOff. If
+// setLinger sets SO_LINGER, and returns its old value: both in seconds, or lingerOff. If
 // it fails, the socket closes as usual. Winsock's struct linger differs from package
 // syscall's.
 func setLinger(fd uintptr, seconds int64) (was int64) {

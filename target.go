@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// A target is what a dial is for.
+// A target holds the addresses of a dial.
 type target struct {
 	network, address string
 	local            net.Addr // LocalAddr; nil: none
 	remote           net.Addr // of DialTCP and DialUDP; nil: address says it
 
-	// What net is asked for, if that has to say which family of addresses can be
+	// The arguments for net, if they have to say which family of addresses can be
 	// dialed from local.
 	forNet, addressForNet string
 }
