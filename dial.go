@@ -54,11 +54,11 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 		retries: retries{retryPolicy: d.retryPolicy()}, portOrder: portOrder{pick: rand.Uint32() | 1},
 	}
 	defer g.closeKept()
-	var failed error // the time before
+	var failed error // of the attempt before
 	for {
 		conn, again, err := g.once(ctx)
 		if _, ok := errors.AsType[*net.DNSError](err); ok && failed != nil {
-			return nil, failed // the name has an address; without a port, it may not be found again
+			return nil, failed // a lookup needs a local port too, and is not the reason
 		}
 		if failed = err; again {
 			again, err = g.next(ctx, err)

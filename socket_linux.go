@@ -200,8 +200,8 @@ func (s *socket) setRange(r PortRange) (bool, error) {
 	return false, nil
 }
 
-// clearOptions clears the options that the attempt has set, before the caller's hook is called
-// again.
+// clearOptions clears the options that the attempt has set, before the caller's
+// hook is called again.
 func (s *socket) clearOptions() {
 	if s.rangeSet {
 		_ = setLocalPortRange(s.fd, PortRange{})

@@ -43,8 +43,8 @@ func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// setLinger sets SO_LINGER, and returns its old value: both in seconds, or lingerOff. If
-// it fails, the socket closes as usual.
+// setLinger sets SO_LINGER, and returns its old value: both in seconds, or
+// lingerOff. If it fails, the socket closes as usual.
 func setLinger(fd uintptr, seconds int64) (was int64) {
 	was = lingerOff
 	if l, err := unix.GetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER); err == nil && l.Onoff != 0 {

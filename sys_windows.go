@@ -24,9 +24,9 @@ func socketAddrs(syscall.RawConn) (local, peer netip.AddrPort, err error) {
 	return local, peer, errors.ErrUnsupported
 }
 
-// setLinger sets SO_LINGER, and returns its old value: both in seconds, or lingerOff. If
-// it fails, the socket closes as usual. Winsock's struct linger differs from package
-// syscall's.
+// setLinger sets SO_LINGER, and returns its old value: both in seconds, or
+// lingerOff. If it fails, the socket closes as usual. Winsock's struct linger
+// differs from package syscall's.
 func setLinger(fd uintptr, seconds int64) (was int64) {
 	var old struct{ onoff, seconds uint16 }
 	size := int32(unsafe.Sizeof(old))

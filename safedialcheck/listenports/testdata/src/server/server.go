@@ -36,13 +36,13 @@ func direct() {
 }
 
 func built() {
-	net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(40010))     // want `port 40010`
-	net.Listen("tcp", net.JoinHostPort("::1", "40011"))     // want `port 40011`
-	net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 40012))   // want `port 40012`
-	net.Listen("tcp", fmt.Sprintf("%s:40013", "127.0.0.1")) // want `port 40013`
+	net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(40010))           // want `port 40010`
+	net.Listen("tcp", net.JoinHostPort("::1", "40011"))           // want `port 40011`
+	net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 40012))         // want `port 40012`
+	net.Listen("tcp", fmt.Sprintf("%s:40013", "127.0.0.1"))       // want `port 40013`
 	net.Listen("tcp", net.JoinHostPort("::1", fmt.Sprint(40018))) // want `port 40018`
 	net.Listen("tcp", returned())
-	local := "127.0.0.1:40014"                              // want `port 40014`
+	local := "127.0.0.1:40014" // want `port 40014`
 	net.Listen("tcp", local)
 	resolved, _ := net.ResolveTCPAddr("tcp", "127.0.0.1:40015") // want `port 40015`
 	net.ListenTCP("tcp", resolved)
@@ -77,8 +77,8 @@ func handed() {
 		start(each.at)
 	}
 	literal := func(at string) { net.Listen("tcp", at) } // want at:"listens"
-	literal(":40027")        // want `port 40027`
-	start(":8080", ":40028") // want `port 40028`
+	literal(":40027")                                    // want `port 40027`
+	start(":8080", ":40028")                             // want `port 40028`
 }
 
 func start(at ...string) { // want at:"listens"
