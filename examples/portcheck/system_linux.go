@@ -46,19 +46,10 @@ func honorsPortRange(kind, protocol int) error {
 	if local.Len() < 2 {
 		return fmt.Errorf("not known, because %s is all of the local port range", local)
 	}
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
 	last := safedial.PortRange{Low: local.High - uint16(min(64, local.Len()/2)-1), High: local.High}
-	value := int(uint32(last.High)<<16 | uint32(last.Low))
-	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, value); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	bound, err := bind(fd)
-	if err == nil && !last.Contains(uint16(bound.Port)) {
-		err = fmt.Errorf("taken and ignored: the kernel chose port %d, not one of %s", bound.Port, last)
+	port, err := portWith(kind, protocol, unix.IP_LOCAL_PORT_RANGE, int(uint32(last.High)<<16|uint32(last.Low)))
+	if err == nil && !last.Contains(uint16(port)) {
+		err = fmt.Errorf("taken and ignored: the kernel chose port %d, not one of %s", port, last)
 	}
 	return err
 }
@@ -66,19 +57,29 @@ func honorsPortRange(kind, protocol int) error {
 // bindsLate returns nil if bind(2) leaves port 0 to connect(2) with
 // IP_BIND_ADDRESS_NO_PORT.
 func bindsLate() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	bound, err := bind(fd)
-	if err == nil && bound.Port != 0 {
-		err = fmt.Errorf("taken and ignored: bind chose port %d", bound.Port)
+	port, err := portWith(unix.SOCK_STREAM, 0, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	if err == nil && port != 0 {
+		err = fmt.Errorf("taken and ignored: bind chose port %d", port)
 	}
 	return err
+}
+
+// portWith returns the port that bind(2) chooses for a socket with an option of
+// IPPROTO_IP.
+func portWith(kind, protocol, option, value int) (port int, err error) {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, option, value); err != nil {
+		return 0, os.NewSyscallError("setsockopt", err)
+	}
+	own, err := bind(fd)
+	if err != nil {
+		return 0, err
+	}
+	return own.Port, nil
 }
 
 // undoes returns nil if connect(2) to AF_UNSPEC frees the port of a socket that is
