@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
@@ -75,25 +74,6 @@ func TestManyAddresses(t *testing.T) {
 func both(t *testing.T) *net.Resolver {
 	t.Helper()
 	return nstest.Zone{"both.test": {netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")}}.Resolver(t)
-}
-
-// TestSelfConnectingLeg has ::1 connect to itself while 127.0.0.1 has a server: the
-// server wins, whichever leg is first.
-func TestSelfConnectingLeg(t *testing.T) {
-	isolated(t, func(t *testing.T) {
-		resolver := both(t)
-		setLocalPorts(t, 40000, 40001)
-		l := nstest.Serve(t, "tcp4", "127.0.0.1:40000")
-		for _, delay := range []time.Duration{0, -1, time.Millisecond} {
-			d := safedial.Dialer{Resolver: resolver, FallbackDelay: delay, OnRetry: notRetried(t)} // not a dial that another leg has won
-			for range 50 {
-				conn, err := d.Dial("tcp", "both.test:40000")
-				require.NoError(t, err)
-				assert.Equal(t, l.Addr().String(), conn.RemoteAddr().String())
-				nstest.AssertReal(t, conn)
-			}
-		}
-	}, unix.IP_LOCAL_PORT_RANGE) // or the leg would be refused
 }
 
 // TestLosingLegIsClosed: of two addresses that both accept, the one that loses is
