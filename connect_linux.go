@@ -67,7 +67,7 @@ func (s *socket) sysConnect() unix.Errno {
 // is needed, because connect(2) then takes ports that it otherwise leaves to
 // servers that bind port 0.
 func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
-	mayChoose := systemPorts().mayChoose(s.Port())
+	mayChoose := s.system.mayChoose(s.Port())
 	if fixed || !mayChoose && !s.limited() && !crowded.has(s.AddrPort) {
 		return s.sysConnect(), nil
 	}
@@ -96,9 +96,8 @@ func (s *socket) connectFrom(fixed bool) (unix.Errno, error) {
 // connectFromEnds connects, on the last attempt, from the first and the last port
 // of each range of an odd number of ports, if connect(2) leaves out one of the two.
 func (s *socket) connectFromEnds() unix.Errno {
-	system := systemPorts().local
 	for _, r := range s.ranges {
-		r = r.intersect(system)
+		r = r.intersect(s.system.local)
 		if s.attempts <= s.max || r.Len() == 1 || r.Len()%2 == 0 || !leavesPortOut() {
 			continue
 		}

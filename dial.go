@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"time"
 )
 
 // A portOrder says in which order the ranges of local ports are used. A UDP socket
@@ -45,7 +44,7 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	settings := d.settings()
 	settings.LocalAddr = t.local
 	settings.Cancel = nil //lint:ignore SA1019 withCancel has taken its place
-	settings.Timeout, settings.Deadline = 0, d.deadline(time.Now())
+	settings.Timeout, settings.Deadline = 0, d.deadline()
 	if !isTCP(t.network) && !isUDP(t.network) {
 		return settings.DialContext(ctx, t.network, t.address)
 	}

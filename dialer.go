@@ -132,10 +132,9 @@ type Dialer struct {
 	// port, close connections earlier, let them be reused, or widen the local port
 	// range.
 	//
-	// On systems other than Linux, a retry is a dial of all addresses. On Linux, so
-	// is a retry of a UDP dial, unless LocalAddr is set or the system lacks
-	// IP_LOCAL_PORT_RANGE. On systems other than Linux, package net by itself dials
-	// a TCP address up to three times before that.
+	// On systems other than Linux, a retry is a dial of all addresses, and package
+	// net by itself dials a TCP address up to three times before that. On Linux, a
+	// retry of a UDP dial without LocalAddr may be one, too.
 	MaxRetries int
 
 	// OnRetry is called before each retry, and before the pause that precedes it.
@@ -201,8 +200,9 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 // matches EADDRNOTAVAIL has one more link in its chain. UDP dials from a port of
 // the system's choice are not retried if no port is left, and no UDP connection is
 // checked: a self-connection is possible within a tenth of a second after the local
-// port range has changed, in a sandbox that ignores IP_LOCAL_PORT_RANGE, and behind
-// a load balancer that replaces the destination.
+// port range or the thread's network namespace has changed, in a sandbox that
+// ignores IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces the
+// destination.
 //
 // On other systems, the result is a net.Dialer with the same settings, and nothing
 // else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.

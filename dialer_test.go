@@ -96,6 +96,10 @@ func TestMultipathTCP(t *testing.T) {
 
 // TestDeadline is about when Timeout and Deadline end a dial.
 func TestDeadline(t *testing.T) {
+	synctest.Test(t, testDeadline) // in which the time stands still
+}
+
+func testDeadline(t *testing.T) {
 	now := time.Now()
 	late := now.Add(2 * time.Hour)
 	for name, c := range map[string]struct {
@@ -109,7 +113,7 @@ func TestDeadline(t *testing.T) {
 		"timeout before deadline": {Dialer{Timeout: time.Hour, Deadline: late}, now.Add(time.Hour)},
 		"deadline before timeout": {Dialer{Timeout: 3 * time.Hour, Deadline: late}, late},
 	} {
-		assert.Equal(t, c.want, c.d.deadline(now), name)
+		assert.Equal(t, c.want, c.d.deadline(), name)
 	}
 }
 

@@ -23,6 +23,10 @@ func (s *socket) prepare() (again bool, err error) {
 		}
 		return false, s.checkBound()
 	}
+	if !s.limited() && s.system.known && !s.system.mayChoose(s.Port()) {
+		err := s.bindLocalAddr()
+		return isBindAddrInUse(err), err
+	}
 	if err := s.splitPorts(); err != nil {
 		return false, err
 	}

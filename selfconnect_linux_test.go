@@ -48,6 +48,15 @@ func TestStaleRange(t *testing.T) {
 					require.Nil(t, conn, "%v taken for %v", real, stale)
 					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
 					nstest.RequireFree(t, 40000)
+					setCachedRange(stale)
+					conn, err = Dial("udp", "127.0.0.1:40000")
+					if real.Len() == 1 {
+						require.Error(t, err, "%v taken for %v", real, stale)
+						continue
+					}
+					require.NoError(t, err, "%v taken for %v", real, stale)
+					require.False(t, IsSelfConnect(conn), "%v taken for %v", real, stale)
+					conn.Close()
 				}
 			}
 		}

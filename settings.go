@@ -29,11 +29,11 @@ func (d *Dialer) settings() net.Dialer {
 
 // deadline returns the time at which Timeout or Deadline ends a dial that begins
 // now, the zero time if neither does.
-func (d *Dialer) deadline(now time.Time) time.Time {
+func (d *Dialer) deadline() time.Time {
 	if d.Timeout == 0 {
 		return d.Deadline
 	}
-	end := now.Add(d.Timeout)
+	end := time.Now().Add(d.Timeout)
 	if !d.Deadline.IsZero() && d.Deadline.Before(end) {
 		return d.Deadline
 	}

@@ -21,8 +21,9 @@ type socket struct {
 	destination
 	fd       int
 	attempts int
-	bound    bool   // LocalAddr has been bound
-	oldPort  uint16 // which getsockname(2) reports although the caller has not bound it
+	system   *portState // as of this attempt
+	bound    bool       // LocalAddr has been bound
+	oldPort  uint16     // which getsockname(2) reports although the caller has not bound it
 
 	avoid    []uint16    // AvoidPorts and the destination's port, ascending
 	ranges   []PortRange // to choose the local port from, in turn
@@ -43,6 +44,9 @@ var sockets = sync.Pool{New: func() any {
 	s.control = func(fd uintptr) {
 		s.fd = int(fd)
 		s.attempts++
+		if s.system = systemPorts(); s.attempts == 2 {
+			s.system = readSystemPorts() // the first attempt may have failed because it was stale
+		}
 		if s.udp {
 			s.again, s.err = s.prepare()
 		} else {
@@ -64,7 +68,7 @@ func newSocket(h *hook, dest destination) *socket {
 }
 
 func (s *socket) free() {
-	s.hook, s.err = nil, nil
+	s.hook, s.system, s.err = nil, nil, nil
 	sockets.Put(s)
 }
 
@@ -144,16 +148,12 @@ func (s *socket) splitPorts() error {
 		callers, _ = localPortRangeOption(s.fd)
 	}
 	allowed = allowed.intersect(callers)
-	system := systemPorts()
-	if s.attempts == 2 {
-		system = readSystemPorts() // the first attempt may have failed because it was stale
-	}
-	s.ranges = system.splitAround(s.ranges[:0], allowed, s.avoid)
+	s.ranges = s.system.splitAround(s.ranges[:0], allowed, s.avoid)
 	if len(s.ranges) == 0 && s.limited() {
-		system = readSystemPorts()
-		s.ranges = system.splitAround(s.ranges, allowed, s.avoid)
+		s.system = readSystemPorts()
+		s.ranges = s.system.splitAround(s.ranges, allowed, s.avoid)
 		if len(s.ranges) == 0 {
-			return s.errNoLocalPort(allowed, callers, system)
+			return s.errNoLocalPort(allowed, callers)
 		}
 	}
 	if n := len(s.ranges); n > 1 {
@@ -161,21 +161,21 @@ func (s *socket) splitPorts() error {
 		if pick == 0 {
 			pick = rand.Uint32()
 		}
-		first := (system.pick(s.ranges, pick) + s.round) % n
+		first := (s.system.pick(s.ranges, pick) + s.round) % n
 		s.ranges = append(s.ranges, s.ranges[:first]...)[first : first+n]
 	}
 	return nil
 }
 
 // errNoLocalPort returns why there is no port in allowed.
-func (s *socket) errNoLocalPort(allowed, callers PortRange, system *portState) error {
-	limits, inRange := s.portLimits.String(), allowed.intersect(system.local)
+func (s *socket) errNoLocalPort(allowed, callers PortRange) error {
+	limits, inRange := s.portLimits.String(), allowed.intersect(s.system.local)
 	switch {
 	case allowed.Len() == 0:
 		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", limits, callers)
 	case inRange.Len() == 0:
-		return fmt.Errorf("%s: none in the local port range %s (ip_local_port_range)", limits, system.local)
-	case system.usable(inRange) == 0:
+		return fmt.Errorf("%s: none in the local port range %s (ip_local_port_range)", limits, s.system.local)
+	case s.system.usable(inRange) == 0:
 		return fmt.Errorf("%s: all reserved by ip_local_reserved_ports", limits)
 	}
 	return fmt.Errorf("%s: no port other than %v in the range %s", limits, s.avoid, inRange)
@@ -217,7 +217,7 @@ func (s *socket) clearOptions() {
 // range is read anew before that is believed: it may be another network
 // namespace's. A range of the caller's own has a parity of its own.
 func (s *socket) noteParity(port uint16) {
-	isCrowded := systemPorts().otherParity(port) && readSystemPorts().otherParity(port)
+	isCrowded := s.system.otherParity(port) && readSystemPorts().otherParity(port)
 	if isCrowded && s.caller != nil {
 		_, set := localPortRangeOption(s.fd)
 		isCrowded = !set

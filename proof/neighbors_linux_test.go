@@ -81,7 +81,7 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:40010")
 		nstest.Serve(t, "tcp", "127.0.0.1:40011")
 		for name, c := range map[string]struct {
-			d    safedial.Dialer
+			d    safedial.Dialer // LocalAddr is TCP's
 			port int
 			want bool
 		}{
@@ -94,11 +94,16 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 			"LocalAddr IP:0, inside":      {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0)}, 40010, true},
 		} {
 			for kind, dial := range dialsOf(&c.d) {
-				conn, err := dial("tcp", fmt.Sprintf("127.0.0.1:%d", c.port))
-				require.NoError(t, err, name)
-				value := optionOf(t, conn, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-				assert.Equal(t, c.want, value != 0, "%s, %s: %#x", name, kind, value)
-				nstest.Reset(conn)
+				for _, network := range []string{"tcp", "udp"} {
+					if network == "udp" && c.d.LocalAddr != nil {
+						continue
+					}
+					conn, err := dial(network, fmt.Sprintf("127.0.0.1:%d", c.port))
+					require.NoError(t, err, name)
+					value := optionOf(t, conn, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
+					assert.Equal(t, c.want, value != 0, "%s, %s, %s: %#x", network, name, kind, value)
+					nstest.Reset(conn)
+				}
 			}
 		}
 	})
