@@ -91,7 +91,7 @@ func measureOpen(rounds int, step func(string)) ([]point, error) {
 	defer dialbench.Close(rigs)
 	both := rigs[:2]
 	var points []point
-	for _, open := range []int{0, 4000, 8000, 12000, 13500, 14000, 14200, 16000, 17500, 19000} {
+	for _, open := range []int{0, 4000, 8000, 12000, 13500, 14000, 14200, 16000, 19000, 24000, 28000} {
 		step(fmt.Sprintf("%d open connections", open))
 		for _, rig := range both {
 			if err := rig.Open(open); err != nil {

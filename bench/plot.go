@@ -34,7 +34,7 @@ func init() {
 func drawCost(points []point, directory string) error {
 	p := newPlot("Time of a dial while connections to the same server are open", fmt.Sprintf("open connections, of %d local ports", dialbench.Ports), "µs (median and quartiles)")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.X.Max, p.Y.Min, p.Y.Max = 20000, 10, 10000
+	p.X.Max, p.Y.Min, p.Y.Max = 28000, 10, 10000
 	p.Add(plotter.NewGrid())
 	for dialer := range 2 {
 		var xys plotter.XYs
@@ -62,7 +62,7 @@ func drawCost(points []point, directory string) error {
 		p.Legend.Add(names[dialer], line, dots)
 	}
 	p.X.Tick.Marker = plot.TickerFunc(func(_, _ float64) (ticks []plot.Tick) {
-		for n := 0; n <= 20000; n += 4000 {
+		for n := 0; n <= 28000; n += 4000 {
 			ticks = append(ticks, plot.Tick{Value: float64(n), Label: fmt.Sprint(n)})
 		}
 		return ticks

@@ -42,7 +42,7 @@ func BenchmarkOpen(b *testing.B) {
 	empty, err := dialbench.NewRigs(dialbench.Outside, dialbench.Safedial)
 	require.NoError(b, err)
 	defer dialbench.Close(empty)
-	for _, open := range []int{0, 4000, 8000, 12000, 14000, 14200, 16000, 19000} {
+	for _, open := range []int{0, 4000, 8000, 12000, 14000, 14200, 16000, 19000, 28000} {
 		for _, rig := range rigs {
 			require.NoError(b, rig.Open(open))
 		}

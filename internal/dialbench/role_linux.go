@@ -41,7 +41,7 @@ func Main() {
 	case serveRole, httpRole:
 		err = serveInherited(role)
 	case holdRole:
-		err = hold(os.Args[1])
+		err = hold(os.Args[1], os.Args[2])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -211,41 +211,52 @@ func again(role string, args ...string) *exec.Cmd {
 // exhaust has every port to the address taken.
 func exhaust(address string) error {
 	for range 64 {
-		cmd := again(holdRole, address)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
+		if held, err := startHolding(address, Ports); err != nil || held == 0 {
 			return err
-		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		var held string
-		if _, err := fmt.Fscanln(out, &held); err != nil {
-			return fmt.Errorf("holding ports: %w", err)
-		}
-		if held == "0" {
-			return nil
 		}
 	}
 	return errors.New("too few descriptors to take every port")
 }
 
-// hold connects to the address until no port or no descriptor is left, says how
-// often, and holds the connections until it is killed.
-func hold(address string) error {
+// startHolding has another process hold up to n connections to the address, and
+// returns how many it has made.
+func startHolding(address string, n int) (held int, err error) {
+	cmd := again(holdRole, address, strconv.Itoa(n))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Fscanln(out, &held); err != nil {
+		return 0, fmt.Errorf("holding ports: %w", err)
+	}
+	return held, nil
+}
+
+// hold connects to the address until it has the connections, or no port or no
+// descriptor is left, says how many it has, and holds them until it is killed.
+func hold(address, connections string) error {
 	raiseDescriptorLimit()
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
 	}
-	for n := 0; ; n++ {
+	most, err := strconv.Atoi(connections)
+	if err != nil {
+		return err
+	}
+	held := 0
+	for ; held < most; held++ {
 		if _, err := connectBare(to, portByPort); errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EMFILE) {
-			fmt.Println(strconv.Itoa(n))
-			return unix.Pause()
+			break
 		} else if err != nil {
 			return err
 		}
 	}
+	fmt.Println(held)
+	return unix.Pause()
 }
 
 // raiseDescriptorLimit does what it can.

@@ -46,7 +46,12 @@ func (b Batch) Mean() float64 {
 type stage struct {
 	Scene
 	conns []io.Closer
+	held  int // connections of other processes
 }
+
+// ownConnections is how many connections a process can hold with 20,000 descriptors,
+// a usual limit.
+const ownConnections = 19_000
 
 type dialFunc = func() (io.Closer, error)
 
@@ -130,18 +135,29 @@ func hangUp(conn io.Closer) {
 	_ = conn.Close()
 }
 
-// open opens connections until there are n.
+// open opens connections until there are n. Those above ownConnections are another
+// process's.
 func (s *stage) open(dialer string, n int) error {
 	dial, err := s.by(dialer)
 	if err != nil {
 		return err
 	}
-	for len(s.conns) < n {
+	for len(s.conns) < min(n, ownConnections) {
 		conn, err := dial()
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", len(s.conns), err)
 		}
 		s.conns = append(s.conns, conn)
+	}
+	for missing := n - len(s.conns) - s.held; missing > 0; missing = n - len(s.conns) - s.held {
+		held, err := startHolding(s.Address, missing)
+		if err == nil && held == 0 {
+			err = errors.New("no port or no descriptor is left")
+		}
+		if err != nil {
+			return fmt.Errorf("%d connections are missing: %w", missing, err)
+		}
+		s.held += held
 	}
 	return nil
 }
