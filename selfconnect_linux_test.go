@@ -113,10 +113,12 @@ func TestZonesAsNet(t *testing.T) {
 		}
 		for _, zone := range []string{"lo", "lo:1", "3x", "1", "1x", "nosuch", "loopback-by-another-name"} {
 			address := net.JoinHostPort("fe80::1%"+zone, "80")
-			_, want := (&net.Dialer{Timeout: time.Second}).Dial("tcp", address)
-			_, err := (&Dialer{Timeout: time.Second}).Dial("tcp", address)
-			require.Error(t, want)
-			assert.EqualError(t, err, want.Error())
+			for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.ParseIP("fe80::2"), Zone: zone}} {
+				_, want := (&net.Dialer{Timeout: time.Second, LocalAddr: local}).Dial("tcp", address)
+				_, err := (&Dialer{Timeout: time.Second, LocalAddr: local}).Dial("tcp", address)
+				require.Error(t, want)
+				assert.EqualError(t, err, want.Error())
+			}
 		}
 	})
 }
