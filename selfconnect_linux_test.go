@@ -47,6 +47,9 @@ func TestStaleRange(t *testing.T) {
 					conn, err := Dial("tcp", "127.0.0.1:40000")
 					require.Nil(t, conn, "%v taken for %v", real, stale)
 					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
+					if real.Len() > 1 { // a retry reads the range
+						require.NotErrorIs(t, err, ErrSelfConnect, "%v taken for %v", real, stale)
+					}
 					nstest.RequireFree(t, 40000)
 					setCachedRange(stale)
 					conn, err = Dial("udp", "127.0.0.1:40000")

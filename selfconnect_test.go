@@ -129,6 +129,8 @@ func TestSameEndpoint(t *testing.T) {
 		{"[::ffff:127.0.0.1]:1", "127.0.0.1:1", true},
 		{"[::1]:1", "127.0.0.1:1", false},
 		{"[fe80::1%2]:1", "[fe80::1%lo]:1", true},
+		{"224.0.0.1:1", "224.0.0.1:1", false},
+		{"255.255.255.255:1", "255.255.255.255:1", false},
 	} {
 		assert.Equal(t, c.want, sameEndpoint(end(c.local), end(c.peer)), "%s to %s", c.local, c.peer)
 	}

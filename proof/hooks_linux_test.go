@@ -192,8 +192,11 @@ var callersOptions = [][3]int{
 	{unix.SOL_IP, unix.IP_TOS, 8},
 	{unix.SOL_SOCKET, unix.SO_PRIORITY, 3},
 	{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
-	{unix.SOL_SOCKET, unix.SO_ERROR, 0}, // to be read only
+	{unix.SOL_SOCKET, unix.SO_ERROR, readOnly},
+	{unix.SOL_SOCKET, unix.SO_REUSEADDR, readOnly},
 }
+
+const readOnly = -1
 
 // dialWithOptions dials with a hook that sets callersOptions, and returns the
 // connection's.
@@ -201,7 +204,10 @@ func dialWithOptions(t *testing.T, onRetry func(context.Context, safedial.Retry)
 	t.Helper()
 	d := safedial.Dialer{OnRetry: onRetry, Control: onSocket(func(fd int) error {
 		for _, o := range callersOptions {
-			if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil && o[1] != unix.SO_ERROR {
+			if o[2] == readOnly {
+				continue
+			}
+			if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
 				return fmt.Errorf("%v: %w", o, err)
 			}
 		}

@@ -80,6 +80,12 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
 		nstest.Serve(t, "tcp", "127.0.0.1:40010")
 		nstest.Serve(t, "tcp", "127.0.0.1:40011")
+		callers := safedial.Dialer{Control: onSocket(func(fd int) error { return nstest.LimitPorts(fd, 40001, 40051) })}
+		for range 2 { // whose odd ports do not mean that the others are used up
+			conn, err := callers.Dial("tcp", "127.0.0.1:9000")
+			require.NoError(t, err)
+			nstest.Reset(conn)
+		}
 		for name, c := range map[string]struct {
 			d    safedial.Dialer // LocalAddr is TCP's
 			port int

@@ -86,6 +86,9 @@ func localAddrRows() []parityCase {
 		{name: "from a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
 		{name: "from a foreign port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 9999)}},
 		{name: "from a taken port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 40000)}},
+		{name: "from an IPv6 address to any", but: uncalled, dial: func(m dialer, ctx context.Context) (net.Conn, error) {
+			return m.DialContext(ctx, "tcp", live("0.0.0.0"))
+		}, dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
 		{name: "from the other family", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
 		{name: "from a UDP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
 		{name: "from an IP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}}},

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
@@ -131,28 +133,33 @@ func TestFixedPortIsNotRetried(t *testing.T) {
 }
 
 // TestExhausted dials while every local port is taken.
-func TestExhausted(t *testing.T) {
-	isolated(t, func(t *testing.T) {
-		nstest.Serve(t, "tcp", "127.0.0.1:40000")
-		takePorts(t, "127.0.0.1:40000", 40001, 40004)
-		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
-			for prefix, local := range map[string]net.Addr{"": nil, "127.0.0.1:0->": tcp("127.0.0.1", 0)} {
-				var l retryLog
-				_, err := l.of(safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries}).Dial("tcp", "127.0.0.1:40000")
-				if portable && local != nil { // net binds
-					assert.ErrorIs(t, err, syscall.EADDRINUSE)
-					assert.Equal(t, 1+want, l.calls["tcp4"], "MaxRetries %d", maxRetries)
-					continue
-				}
-				assert.EqualError(t, err, "dial tcp "+prefix+"127.0.0.1:40000: connect: cannot assign requested address")
-				assert.NotErrorIs(t, err, safedial.ErrSelfConnect)
-				cause := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
-				assert.Equal(t, cause, nstest.OpError(t, err).Err, "as net.Dialer has it")
-				assert.Equal(t, socketsPerDial*(1+want), l.calls["tcp4"], "MaxRetries %d", maxRetries)
-				l.assertRetries(t, "tcp4", "127.0.0.1:40000", want, cause)
+func TestExhausted(t *testing.T) { isolated(t, func(t *testing.T) { dialExhausted(t, !portable) }) }
+
+// TestExhaustedWithoutLateBind is on a kernel before 4.2, on which bind(2) chooses.
+func TestExhaustedWithoutLateBind(t *testing.T) {
+	isolated(t, func(t *testing.T) { dialExhausted(t, false) }, unix.IP_BIND_ADDRESS_NO_PORT)
+}
+
+func dialExhausted(t *testing.T, lateBind bool) {
+	nstest.Serve(t, "tcp", "127.0.0.1:40000")
+	takePorts(t, "127.0.0.1:40000", 40001, 40004)
+	for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
+		for prefix, local := range map[string]net.Addr{"": nil, "127.0.0.1:0->": tcp("127.0.0.1", 0)} {
+			var l retryLog
+			_, err := l.of(safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries}).Dial("tcp", "127.0.0.1:40000")
+			if !lateBind && local != nil {
+				assert.ErrorIs(t, err, syscall.EADDRINUSE)
+				assert.Equal(t, 1+want, l.calls["tcp4"], "MaxRetries %d", maxRetries)
+				continue
 			}
+			assert.EqualError(t, err, "dial tcp "+prefix+"127.0.0.1:40000: connect: cannot assign requested address")
+			assert.NotErrorIs(t, err, safedial.ErrSelfConnect)
+			cause := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
+			assert.Equal(t, cause, nstest.OpError(t, err).Err, "as net.Dialer has it")
+			assert.Equal(t, socketsPerDial*(1+want), l.calls["tcp4"], "MaxRetries %d", maxRetries)
+			l.assertRetries(t, "tcp4", "127.0.0.1:40000", want, cause)
 		}
-	})
+	}
 }
 
 // TestForeignLocalAddrIsNotRetried: EADDRNOTAVAIL of bind(2) is not spurious.
@@ -163,6 +170,14 @@ func TestForeignLocalAddrIsNotRetried(t *testing.T) {
 			assert.Equal(t, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL), nstest.OpError(t, err).Err)
 		}
 	})
+}
+
+// requireNoRange returns an error if the socket has IP_LOCAL_PORT_RANGE.
+func requireNoRange(fd int) error {
+	if value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE); err == nil && value != 0 {
+		return fmt.Errorf("the hook finds IP_LOCAL_PORT_RANGE at %#x", value)
+	}
+	return nil
 }
 
 // TestFreedPortIsUsed frees a port between two attempts.
@@ -177,6 +192,7 @@ func TestFreedPortIsUsed(t *testing.T) {
 		}{
 			"kernel's choice": {safedial.Dialer{}, "127.0.0.1:40000"},
 			"LocalAddr IP:0":  {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0), MaxRetries: 5}, "127.0.0.1:40000"},
+			"a hook":          {safedial.Dialer{Control: onSocket(requireNoRange)}, "127.0.0.1:40000"},
 			// The leg that is refused comes first, and net returns its error.
 			"second leg of two": {safedial.Dialer{FallbackDelay: -1}, "localhost:40000"},
 		} {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -130,7 +131,10 @@ func TestUDPWaitsForAPort(t *testing.T) {
 
 				retries := 0
 				d.MaxRetries = 20
-				d.OnRetry = func(_ context.Context, r safedial.Retry) {
+				d.Timeout = time.Minute
+				d.OnRetry = func(ctx context.Context, r safedial.Retry) {
+					_, ends := ctx.Deadline()
+					assert.True(t, ends, "the pause ends with the dial")
 					retries++
 					assert.Equal(t, safedial.Retry{Network: "udp4", Address: c.address, Attempt: retries, Err: c.want}, r)
 					if retries == 5 { // after two pauses
