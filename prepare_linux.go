@@ -41,10 +41,11 @@ func (s *socket) prepare() (again bool, err error) {
 }
 
 // leavePortToConnect limits the ports that connect(2) chooses from. If that is not
-// possible, it binds the socket.
+// possible, or the range may mean more because the system's is not known, it binds
+// the socket.
 func (s *socket) leavePortToConnect() (again bool, err error) {
 	if len(s.ranges) > 0 {
-		if ok, err := s.setRange(s.ranges[0]); ok || err != nil {
+		if ok, err := s.setRange(s.ranges[0]); ok && s.system.known || err != nil {
 			return false, err
 		}
 	}

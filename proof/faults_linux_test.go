@@ -273,7 +273,7 @@ func dialWithout(t *testing.T, number uint32, closed bool) {
 	descriptors := settled(t)
 	nstest.FailSyscall(t, number, unix.EPERM)
 	connected := 0
-	for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40000", "127.0.0.1:40001"} {
+	for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:40000", "127.0.0.1:40001"} {
 		for _, local := range []*net.TCPAddr{nil, tcp("127.0.0.1", 0), tcp("127.0.0.1", 40000)} {
 			// net itself waits for ever if getpeername(2) fails.
 			d := safedial.Dialer{LocalAddr: local, Timeout: 50 * time.Millisecond}
@@ -281,6 +281,9 @@ func dialWithout(t *testing.T, number uint32, closed bool) {
 				conn, err := dial("tcp", address)
 				if conn == nil {
 					nstest.OpError(t, err)
+					if address == "127.0.0.1:9001" && local == nil && number == unix.SYS_GETSOCKNAME {
+						assert.ErrorIs(t, err, unix.ECONNREFUSED, "connect(2)'s own error comes first")
+					}
 					continue
 				}
 				require.False(t, closed, "%s from %v: connected unchecked", address, local)

@@ -4,6 +4,7 @@ package proof
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 
@@ -27,36 +28,45 @@ func TestProc(t *testing.T) {
 		},
 		"NotMounted": func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			nstest.Run(t, func(t *testing.T) {
-				setLocalPorts(t, 40000, 40001)
-				nstest.Serve(t, "tcp", "127.0.0.1:9000")
-				require.NoError(t, hide())
-				nstest.AwaitPortsRead()
-				_, err := safedial.LocalPortRange()
-				require.Equal(t, name == "NotMounted", err != nil, err)
-				for _, network := range []string{"tcp", "udp"} {
-					for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:9001", "[::1]:9001"} {
-						_, want := ended(net.Dial(network, address))
-						for kind, dial := range dialsOf(new(safedial.Dialer)) {
-							_, err := ended(dial(network, address))
-							assert.Equal(t, want, err, "%s %s %s", kind, network, address)
-						}
-					}
-				}
-				for range 100 {
-					for kind, dial := range dialsOf(new(safedial.Dialer)) {
-						isSelf, err := ended(dial("tcp", "127.0.0.1:40000"))
-						require.False(t, isSelf, kind)
-						require.Contains(t, err, "connection refused", kind)
-					}
-				}
-				server, err := net.Listen("tcp", "127.0.0.1:40000")
-				require.NoError(t, err, "the port is blocked")
-				server.Close()
+		for _, port := range []uint16{40000, 20000} { // in the default range, and not
+			t.Run(fmt.Sprintf("%s%d", name, port), func(t *testing.T) {
+				nstest.Run(t, func(t *testing.T) { dialHidden(t, port, hide, name == "NotMounted") })
 			})
-		})
+		}
 	}
+}
+
+func dialHidden(t *testing.T, port uint16, hide func() error, unknown bool) {
+	t.Helper()
+	setLocalPorts(t, port, port+1)
+	nstest.Serve(t, "tcp", "127.0.0.1:9000")
+	require.NoError(t, hide())
+	nstest.AwaitPortsRead()
+	_, err := safedial.LocalPortRange()
+	require.Equal(t, unknown, err != nil, err)
+	for _, network := range []string{"tcp", "udp"} {
+		for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:9001", "[::1]:9001"} {
+			_, want := ended(net.Dial(network, address))
+			for kind, dial := range dialsOf(new(safedial.Dialer)) {
+				_, err := ended(dial(network, address))
+				assert.Equal(t, want, err, "%s %s %s", kind, network, address)
+			}
+		}
+	}
+	own := fmt.Sprintf("127.0.0.1:%d", port)
+	for range 100 {
+		for kind, dial := range dialsOf(new(safedial.Dialer)) {
+			isSelf, err := ended(dial("tcp", own))
+			require.False(t, isSelf, kind)
+			require.Contains(t, err, "connection refused", kind)
+			isSelf, err = ended(dial("udp", own))
+			require.False(t, isSelf, "%s udp", kind)
+			require.Empty(t, err, "%s udp", kind)
+		}
+	}
+	server, err := net.Listen("tcp", own)
+	require.NoError(t, err, "the port is blocked")
+	server.Close()
 }
 
 // ended closes a connection, and returns whether it was connected to itself, and the

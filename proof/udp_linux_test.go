@@ -105,49 +105,55 @@ func dialUDPCrowded(t *testing.T) {
 }
 
 // TestUDPWaitsForAPort has every port taken, and one freed once a dial has retried.
-func TestUDPWaitsForAPort(t *testing.T) {
-	isolated(t, func(t *testing.T) {
-		setLocalPorts(t, 40000, 40003)
-		noneToConnect, noneToBind := os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("bind", syscall.EADDRINUSE)
-		for name, c := range map[string]struct {
-			local   net.Addr
-			kind    string
-			address string
-			want    error
-		}{
-			"Dialer":              {nil, "Dialer", "127.0.0.1:9000", noneToConnect},
-			"Dialer, inside":      {nil, "Dialer", "127.0.0.1:40001", noneToConnect},
-			"Dialer from IP:0":    {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:9000", noneToBind},
-			"NetDialer from IP:0": {udp("127.0.0.1", 0), "NetDialer", "127.0.0.1:9000", noneToBind},
-		} {
-			if portable && c.kind == "NetDialer" {
-				continue // it does not retry
-			}
-			t.Run(name, func(t *testing.T) {
-				taken := takeUDPPorts(t, 40000, 40003)
-				d := safedial.Dialer{LocalAddr: c.local, MaxRetries: -1}
-				_, err := dialsOf(&d)[c.kind]("udp", c.address)
-				assert.Equal(t, c.want, nstest.OpError(t, err).Err)
+func TestUDPWaitsForAPort(t *testing.T) { isolated(t, awaitUDPPort) }
 
-				retries := 0
-				d.MaxRetries = 20
-				d.Timeout = time.Minute
-				d.OnRetry = func(ctx context.Context, r safedial.Retry) {
-					_, ends := ctx.Deadline()
-					assert.True(t, ends, "the pause ends with the dial")
-					retries++
-					assert.Equal(t, safedial.Retry{Network: "udp4", Address: c.address, Attempt: retries, Err: c.want}, r)
-					if retries == 5 { // after two pauses
-						taken[0].Close()
-					}
-				}
-				conn, err := dialsOf(&d)[c.kind]("udp", c.address)
-				require.NoError(t, err)
-				assert.GreaterOrEqual(t, retries, 5)
-				conn.Close()
-			})
+// TestUDPWaitsForAPortWithoutPortRange is the same on a kernel before 6.3.
+func TestUDPWaitsForAPortWithoutPortRange(t *testing.T) {
+	isolated(t, awaitUDPPort, unix.IP_LOCAL_PORT_RANGE)
+}
+
+func awaitUDPPort(t *testing.T) {
+	setLocalPorts(t, 40000, 40003)
+	noneToConnect, noneToBind := os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("bind", syscall.EADDRINUSE)
+	for name, c := range map[string]struct {
+		local   net.Addr
+		kind    string
+		address string
+		want    error
+	}{
+		"Dialer":                   {nil, "Dialer", "127.0.0.1:9000", noneToConnect},
+		"Dialer, inside":           {nil, "Dialer", "127.0.0.1:40001", noneToConnect},
+		"Dialer from IP:0":         {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:9000", noneToBind},
+		"Dialer from IP:0, inside": {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:40001", noneToBind},
+		"NetDialer from IP:0":      {udp("127.0.0.1", 0), "NetDialer", "127.0.0.1:9000", noneToBind},
+	} {
+		if portable && c.kind == "NetDialer" {
+			continue // it does not retry
 		}
-	})
+		t.Run(name, func(t *testing.T) {
+			taken := takeUDPPorts(t, 40000, 40003)
+			d := safedial.Dialer{LocalAddr: c.local, MaxRetries: -1, Control: onSocket(requireNoRange)}
+			_, err := dialsOf(&d)[c.kind]("udp", c.address)
+			assert.Equal(t, c.want, nstest.OpError(t, err).Err)
+
+			retries := 0
+			d.MaxRetries = 20
+			d.Timeout = time.Minute
+			d.OnRetry = func(ctx context.Context, r safedial.Retry) {
+				_, ends := ctx.Deadline()
+				assert.True(t, ends, "the pause ends with the dial")
+				retries++
+				assert.Equal(t, safedial.Retry{Network: "udp4", Address: c.address, Attempt: retries, Err: c.want}, r)
+				if retries == 5 { // after two pauses
+					taken[0].Close()
+				}
+			}
+			conn, err := dialsOf(&d)[c.kind]("udp", c.address)
+			require.NoError(t, err)
+			assert.GreaterOrEqual(t, retries, 5)
+			conn.Close()
+		})
+	}
 }
 
 // TestUDPRetryBlamesNoLookup has every port taken once the name is resolved, so that it
