@@ -126,6 +126,20 @@ func TestZonesAsNet(t *testing.T) {
 	})
 }
 
+// TestLocalPortRangeOption: an end that the caller leaves open is at its widest.
+func TestLocalPortRangeOption(t *testing.T) {
+	nstest.RequirePortRange(t)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	for set, want := range map[PortRange]PortRange{{}: everyPort, {40000, 0}: {40000, 65535}, {0, 40000}: {0, 40000}, {40000, 40001}: {40000, 40001}} {
+		require.NoError(t, setLocalPortRange(fd, set))
+		got, isSet := localPortRangeOption(fd)
+		assert.Equal(t, want, got, "%v", set)
+		assert.Equal(t, set != PortRange{}, isSet, "%v", set)
+	}
+}
+
 // TestKernelClamps compares clamp to the kernel, for ranges that reach over the ends of
 // the system's range, or lie beside it.
 func TestKernelClamps(t *testing.T) {
