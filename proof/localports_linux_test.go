@@ -25,7 +25,10 @@ var portDials = map[string]func(t *testing.T, d safedial.Dialer, network string,
 		return d.Dial(network, remote.String())
 	},
 	"NetDialer": func(_ *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
-		return d.NetDialer().Dial(network, remote.String())
+		d.AvoidPorts = slices.Clone(d.AvoidPorts)
+		nd := d.NetDialer()
+		clear(d.AvoidPorts) // later changes do not affect it
+		return nd.Dial(network, remote.String())
 	},
 	"from an address": func(_ *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
 		local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(remote.Addr(), 0))

@@ -65,11 +65,3 @@ func TestResolver(t *testing.T) {
 		assert.Equal(t, []netip.Addr{want}, got, name)
 	}
 }
-
-// TestNetDialerLaterChanges: it is a copy.
-func TestNetDialerLaterChanges(t *testing.T) {
-	d := safedial.Dialer{Timeout: time.Hour}
-	nd := d.NetDialer()
-	d.Timeout = time.Nanosecond
-	assert.Equal(t, time.Hour, nd.Timeout)
-}
