@@ -103,12 +103,13 @@ func (g *dialing) next(ctx context.Context, err error) (again bool, _ error) {
 		ctx, cancel = context.WithDeadline(ctx, g.settings.Deadline)
 		defer cancel()
 	}
-	g.round++
-	if isConnectAgain(err) && g.round%(len(g.AvoidPorts)+3) != 0 {
-		return ctx.Err() == nil, err
-	}
 	op, _ := errors.AsType[*net.OpError](err)
 	dest := addrPort(op.Addr)
+	g.round++
+	oneRange := !g.portLimits().limited() && systemPorts().excludes(dest.Port())
+	if isConnectAgain(err) && !oneRange && g.round%(len(g.AvoidPorts)+3) != 0 {
+		return ctx.Err() == nil, err
+	}
 	again, ended := g.retries.next(ctx, socketNetwork(g.network, dest), op.Addr.String(), dest, op.Err)
 	if ended != nil {
 		err = dialError(op.Net, op.Source, op.Addr, ended)

@@ -50,6 +50,9 @@ func (s *portState) mayChoose(port uint16) bool {
 	return s.local.Contains(port)
 }
 
+// excludes reports whether the system is known not to choose port.
+func (s *portState) excludes(port uint16) bool { return s.known && !s.local.Contains(port) }
+
 // otherParity reports whether port is one that the kernel chooses last: one in the
 // local port range, of the other parity than the first port of the range.
 func (s *portState) otherParity(port uint16) bool {

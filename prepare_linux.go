@@ -23,7 +23,7 @@ func (s *socket) prepare() (again bool, err error) {
 		}
 		return false, s.checkBound()
 	}
-	if !s.limited() && s.system.known && !s.system.mayChoose(s.Port()) {
+	if !s.limited() && s.system.excludes(s.Port()) {
 		err := s.bindLocalAddr()
 		return isBindAddrInUse(err), err
 	}
