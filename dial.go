@@ -1,6 +1,7 @@
 package safedial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -56,8 +57,8 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	var failed error // of the attempt before
 	for {
 		conn, again, err := g.once(ctx)
-		if _, ok := errors.AsType[*net.DNSError](err); ok && failed != nil {
-			return nil, failed // a lookup needs a local port too, and is not the reason
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
+			return nil, cmp.Or(failed, err) // a lookup needs a local port too, but is not retried
 		}
 		if failed = err; again {
 			again, err = g.next(ctx, err)

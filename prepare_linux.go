@@ -24,6 +24,7 @@ func (s *socket) prepare() (again bool, err error) {
 		return false, s.checkBound()
 	}
 	if !s.limited() && s.system.excludes(s.Port()) {
+		// No port that the system chooses can be the destination's.
 		err := s.bindLocalAddr()
 		return isBindAddrInUse(err), err
 	}

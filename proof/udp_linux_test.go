@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -177,6 +178,20 @@ func TestUDPRetryBlamesNoLookup(t *testing.T) {
 		_, err := d.Dial("udp", "name.test:9000")
 		assert.EqualError(t, err, "dial udp 127.0.0.1:9000: connect: resource temporarily unavailable")
 	})
+}
+
+// TestLookupIsNotRetried has a resolver fail with the errors of a socket that found no
+// port.
+func TestLookupIsNotRetried(t *testing.T) {
+	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.Join(context.DeadlineExceeded, os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("connect", syscall.EADDRNOTAVAIL))
+	}}
+	for _, network := range []string{"tcp", "udp"} {
+		_, want := (&net.Dialer{Resolver: resolver}).Dial(network, "name.test:9000")
+		_, err := (&safedial.Dialer{Resolver: resolver, OnRetry: notRetried(t)}).Dial(network, "name.test:9000")
+		require.Error(t, want)
+		assert.EqualError(t, err, want.Error(), "as net.Dialer has it")
+	}
 }
 
 // TestUDPOtherRangeIsNoRetry has free ports on one side of the destination's alone.
