@@ -83,7 +83,7 @@ func TestSystemPortsAreCached(t *testing.T) {
 		nstest.Sysctl(t, reservedPortsFile, "40003")
 		require.Equal(t, first, systemPorts().local)
 		assert.Equal(t, []PortRange{{40003, 40003}}, systemPorts().reserved)
-		nstest.SetLocalPorts(t, second.Low, second.High)
+		nstest.WriteLocalPorts(t, second.Low, second.High)
 		if time.Since(cachedPorts.Load().read) < cachedPortsFor/2 {
 			assert.Equal(t, first, systemPorts().local, "it reads each time")
 		}
