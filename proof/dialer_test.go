@@ -208,8 +208,8 @@ func TestDialTarget(t *testing.T) {
 	l := nstest.Serve(t, "tcp", "127.0.0.1:0")
 	targets := []string{l.Addr().String(), "unix:socket", "unix:" + dir + "/socket", "unix://" + dir + "/socket"}
 	if runtime.GOOS == "linux" {
-		nstest.Serve(t, "unix", "@safedial"+filepath.Base(dir))
-		name := "safedial" + filepath.Base(dir)
+		name := fmt.Sprintf("safedial%d", os.Getpid())
+		nstest.Serve(t, "unix", "@"+name)
 		targets = append(targets, "unix-abstract:"+name, "unix:@"+name, "\x00"+name)
 	}
 	for _, target := range targets {

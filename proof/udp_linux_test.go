@@ -165,6 +165,7 @@ func awaitUDPPort(t *testing.T) {
 // cannot be resolved again.
 func TestUDPRetryBlamesNoLookup(t *testing.T) {
 	isolated(t, func(t *testing.T) {
+		setLocalPorts(t, 50000, 50099) // for the name server's port
 		d := safedial.Dialer{Resolver: nstest.Zone{"name.test": {netip.MustParseAddr("127.0.0.1")}}.Resolver(t)}
 		setLocalPorts(t, 40000, 40003)
 		taken := false

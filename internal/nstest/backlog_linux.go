@@ -40,14 +40,16 @@ func FullBacklogIPv6(t *testing.T, port int) {
 // for one of the kernel's choice could be one that the test dials.
 func fillBacklog(t *testing.T, ip net.IP, port int) {
 	t.Helper()
+	timeout := time.Minute // listen(2) with 0 admits one, even on a slow machine
 	for i := 1; i <= 8; i++ {
-		d := net.Dialer{Timeout: 100 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: ip, Port: port + i}}
+		d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: ip, Port: port + i}}
 		conn, err := d.Dial("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
 		if err != nil {
 			require.True(t, os.IsTimeout(err), "%v", err)
 			return
 		}
 		t.Cleanup(func() { Reset(conn) })
+		timeout = 100 * time.Millisecond
 	}
 	t.Fatal("the backlog does not fill")
 }
