@@ -119,7 +119,7 @@ func (r row) once(address string) string {
 	case strings.HasPrefix(r.network, "tcp"):
 		// The end that closes first leaves TIME_WAIT, and it must not be on a port that a
 		// later row needs. gVisor of 2022 ignores SO_LINGER.
-		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			return err.Error()
 		}
 	}
