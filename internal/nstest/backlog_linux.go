@@ -3,7 +3,6 @@ package nstest
 import (
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ func FullBacklog(t *testing.T, port int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}))
 	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, net.IPv4(127, 0, 0, 1), port)
+	fillBacklog(t, fd, net.IPv4(127, 0, 0, 1), port)
 }
 
 // FullBacklogIPv6 is FullBacklog for ::1.
@@ -33,25 +32,22 @@ func FullBacklogIPv6(t *testing.T, port int) {
 	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1))
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: port}))
 	require.NoError(t, unix.Listen(fd, 0))
-	fillBacklog(t, net.IPv6loopback, port)
+	fillBacklog(t, fd, net.IPv6loopback, port)
 }
 
-// fillBacklog connects to the port until nobody answers: from the ports above it,
-// for one of the kernel's choice could be one that the test dials.
-func fillBacklog(t *testing.T, ip net.IP, port int) {
+// fillBacklog connects to the port of listener fd, whose backlog of 0 admits one
+// connection: from the port above it, for one of the kernel's choice could be one that
+// the test dials.
+func fillBacklog(t *testing.T, fd int, ip net.IP, port int) {
 	t.Helper()
-	timeout := time.Minute // listen(2) with 0 admits one, even on a slow machine
-	for i := 1; i <= 8; i++ {
-		d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: ip, Port: port + i}}
-		conn, err := d.Dial("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
-		if err != nil {
-			require.True(t, os.IsTimeout(err), "%v", err)
-			return
-		}
-		t.Cleanup(func() { Reset(conn) })
-		timeout = 100 * time.Millisecond
-	}
-	t.Fatal("the backlog does not fill")
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: ip, Port: port + 1}}
+	conn, err := d.Dial("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	require.NoError(t, err)
+	t.Cleanup(func() { Reset(conn) })
+	require.Eventually(t, func() bool { // a listener's TCP_INFO has the length of the queue, and its limit
+		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		return err == nil && info.Unacked > info.Sacked
+	}, 10*time.Second, time.Millisecond, "the backlog does not fill")
 }
 
 // LongBacklog returns a function that makes a server at address whose backlog holds n
