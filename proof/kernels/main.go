@@ -160,5 +160,11 @@ func (env environment) test(ctx context.Context, packages []string) (report, err
 	if err != nil {
 		return report{}, err
 	}
-	return boot(ctx, env, kernel, image)
+	for try := 1; ; try++ {
+		r, err := boot(ctx, env, kernel, image)
+		if r.release != "" || ctx.Err() != nil || try == boots {
+			return r, err
+		}
+		fmt.Fprintf(os.Stderr, "%s: boot %d of %d: %v\n", env.name, try, boots, err)
+	}
 }
