@@ -23,7 +23,7 @@ func TestRun(t *testing.T) {
 	}{
 		{"up", []string{up}, statusUp, up + " is up after ", ""},
 		{"up within a timeout", []string{"-timeout", "10s", up}, statusUp, up + " is up after ", ""},
-		{"not in time", []string{"-timeout", "100ms", "127.0.0.1:9"}, statusTimeout, "", "connection refused"},
+		{"not in time", []string{"-timeout", "1s", "127.0.0.1:9"}, statusTimeout, "", "connection refused"},
 		{"no time", []string{"-timeout", "-1s", up}, statusTimeout, "", "i/o timeout"},
 		{"help", []string{"-h"}, statusUp, "usage: ", ""},
 		{"no address", nil, statusError, "", "waitport: expected one address"},
