@@ -30,8 +30,8 @@ var machines = map[string]machine{
 	"s390x": {"qemu-system-s390x", "qemu-system-misc", []string{"-machine", "s390-ccw-virtio", "-cpu", "max"}, "ttysclp0"},
 }
 
-// A booting kernel gets so much time to reach its first process, and so many tries: QEMU
-// can fail before that, which says nothing about the tests.
+// A kernel must reach its first process within bootLimit, or it is booted again, boots
+// times in all: QEMU can fail before that, which says nothing about the tests.
 const (
 	bootLimit = 3 * time.Minute
 	boots     = 3

@@ -52,7 +52,7 @@ func main() {
 	}
 	for i, network := range []string{"tcp4", "udp4"} {
 		for j, name := range []string{"net.Dialer", "Dialer", "NetDialer"} {
-			fromOwnPort(network, name, 10001+3*i+j) // no dial above can have that local port
+			fromOwnPort(network, name, 10001+3*i+j) // below the local port range, so that no dial above has it
 		}
 	}
 	fmt.Printf("done: %d failures\n", failures)
@@ -165,9 +165,9 @@ func port(conn net.Conn) uint16 {
 	return 0
 }
 
-// target returns the address of a port inside of the usual local port range, and has
-// a server there if it is to be live. What net.Dialer leaves on a port is not to be
-// taken for ours.
+// target returns the address of a port inside of the usual local port range, and starts
+// a server there if live is true. net.Dialer has a port of its own, because its
+// self-connections can block it.
 func target(network string, ours, live bool) (stop func(), address string, err error) {
 	host, port := "127.0.0.1", "40000"
 	if strings.HasSuffix(network, "6") {
