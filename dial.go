@@ -1,19 +1,359 @@
 package safedial
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
-	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
 )
 
-// A portOrder says in which order the ranges of local ports are used. A UDP socket
-// uses one: in round 0 any, in the others each the next.
-type portOrder struct {
-	pick  uint32 // a random number; 0 means one for each socket
-	round int
+// A Retry describes a failed attempt that is about to be retried.
+type Retry struct {
+	// Network and Address are the arguments that Control gets for the socket: "tcp4"
+	// and "127.0.0.1:40000", for example.
+	Network, Address string
+
+	// Attempt is the number of attempts of the dial that have failed so far, 1 or
+	// more. It never decreases within a dial. In the dials of a NetDialer, it counts
+	// the attempts of the socket.
+	Attempt int
+
+	// Err is the reason. It matches [ErrSelfConnect]; or the error of a system that
+	// found no local port: syscall.EADDRNOTAVAIL (on Windows WSAEADDRNOTAVAIL), for
+	// UDP on Linux syscall.EAGAIN, or syscall.EADDRINUSE if LocalAddr has port 0;
+	// or [errors.ErrUnsupported], if the system chose a port that LocalPorts or
+	// AvoidPorts do not allow.
+	Err error
+}
+
+// A retryPolicy holds a Dialer's settings for retries.
+type retryPolicy struct {
+	max     int
+	onRetry func(context.Context, Retry)
+}
+
+const (
+	// immediateRetries is the number of retries that are made without a pause, and
+	// of those that are made if MaxRetries is zero. Like net, it assumes that a
+	// spurious error does not occur three times in a row.
+	immediateRetries = 2
+
+	minPause      = time.Millisecond
+	maxPauseShift = 7
+)
+
+// pause waits before a retry: not at all before the first two, then minPause, and twice
+// as long each time, up to 128 ms. It returns net's error if ctx ends meanwhile.
+func pause(ctx context.Context, retriesBefore int) error {
+	if retriesBefore < immediateRetries {
+		// Without this, clients that dial in a loop keep a server from starting.
+		runtime.Gosched()
+	} else {
+		timer := time.NewTimer(minPause << min(retriesBefore-immediateRetries, maxPauseShift))
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+	if ctx.Err() != nil {
+		return endedError(ctx)
+	}
+	return nil
+}
+
+// A record is what the hook of a dial tells the dial. net may call the hook from two
+// goroutines. A nil record keeps nothing.
+type record struct {
+	mu     sync.Mutex
+	failed int              // the attempts that have failed
+	last   Retry            // of the last address that another attempt may help; none if Err is nil
+	caller *os.SyscallError // the last error of the caller's hook, if it is one
+
+	// Of a UDP dial, which has one socket at a time:
+	portBound bool // the caller's hook has bound it to a port
+	parts     int  // how many parts its ports have
+}
+
+// fail counts a failed attempt, and returns how many there have been.
+func (r *record) fail() int {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed++
+	return r.failed
+}
+
+// setLast notes that an address has failed, and that another attempt may help.
+func (r *record) setLast(why Retry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = why
+}
+
+// takeLast returns what setLast has noted last, and forgets it.
+func (r *record) takeLast() (last Retry) {
+	if r == nil {
+		return Retry{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, r.last = r.last, Retry{}
+	return last
+}
+
+// noteCaller remembers an error of the caller's hook that looks like one of net's.
+func (r *record) noteCaller(err error) {
+	if call, ok := any(err).(*os.SyscallError); ok && r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.caller = call
+	}
+}
+
+// isCallers reports whether err is that error.
+func (r *record) isCallers(err error) bool {
+	call, ok := any(err).(*os.SyscallError)
+	if !ok || r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return call == r.caller
+}
+
+// A dial is one call of a Dialer's methods.
+type dial struct {
+	target   target
+	settings net.Dialer // for net, but for the hook
+	caller   controlFunc
+	limits   limits
+	policy   retryPolicy
+	record   *record
+	seed     uint32 // random; it says which part of the ports a UDP dial uses first
+}
+
+// A failure is a failed attempt of a dial.
+type failure struct {
+	err     error // as the Dialer's caller gets it
+	why     Retry // why another attempt may help; it will not if Err is nil
+	retries int   // those that the hook has made
+}
+
+// dial dials t until it succeeds, fails for a reason that another attempt cannot help,
+// or MaxRetries is reached.
+func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
+	if ctx == nil {
+		panic("nil context")
+	}
+	ctx, stop := d.bound(ctx)
+	defer stop()
+
+	g := dial{target: t, settings: d.settings(), policy: d.policy()}
+	g.settings.LocalAddr = t.local
+	g.settings.Timeout, g.settings.Deadline = 0, time.Time{}
+	g.settings.Cancel = nil //lint:ignore SA1019 ctx has taken its place
+	if !isTCP(t.network) && !isUDP(t.network) {
+		return g.settings.DialContext(ctx, t.network, t.address)
+	}
+
+	var err error
+	if g.limits, err = d.portLimits(); err != nil {
+		return nil, dialError(t.network, t.local, nil, err)
+	}
+	g.caller = d.callersControl()
+	if t.remote != nil && g.caller != nil && ctx.Err() != nil {
+		return nil, dialEnded(ctx, g.settings, t, g.caller)
+	}
+	if g.caller != nil || g.limits.limited() || g.policy.onRetry != nil || g.policy.max > immediateRetries {
+		g.record = new(record)
+	}
+	if isUDP(t.network) && g.limits.limited() {
+		g.seed = rand.Uint32() | 1
+	}
+	return g.run(ctx)
+}
+
+// run makes one attempt after the other.
+func (g *dial) run(ctx context.Context) (net.Conn, error) {
+	var before *failure
+	for retries := 0; ; retries++ {
+		conn, f := g.attempt(ctx, retries)
+		if f == nil {
+			return conn, nil
+		}
+		if _, ok := errors.AsType[*net.DNSError](f.err); ok && before != nil {
+			return nil, before.err // a lookup needs a local port, too, but is not retried
+		}
+		before = f
+
+		retries += f.retries
+		if f.why.Err == nil || retries >= g.policy.max || ctx.Err() != nil {
+			return nil, f.err
+		}
+		if g.policy.onRetry != nil {
+			g.policy.onRetry(ctx, f.why)
+		}
+		if err := pause(ctx, retries); err != nil {
+			op, _ := errors.AsType[*net.OpError](f.err)
+			return nil, dialError(op.Net, op.Source, op.Addr, err)
+		}
+	}
+}
+
+// attempt makes one attempt, after so many retries.
+func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, *failure) {
+	if isUDP(g.target.network) {
+		return g.attemptUDP(ctx)
+	}
+	inHook := 0
+	if hookConnects {
+		inHook = max(0, min(g.policy.max, immediateRetries)-retries)
+	}
+	conn, err := g.once(ctx, inHook, 0)
+	switch {
+	case err == nil:
+		return conn, nil
+	case conn != nil:
+		reset(conn)
+		return nil, g.fail(err)
+	case hookConnects:
+		return nil, g.hookFailed(err, inHook)
+	case g.isNoPort(err):
+		return nil, g.fail(err)
+	}
+	return nil, &failure{err: g.target.netError(err)}
+}
+
+// hookFailed returns the failure of a dial whose hook may make inHook retries for each
+// address. net's error is that of the first address; another attempt may help another.
+func (g *dial) hookFailed(err error, inHook int) *failure {
+	f := &failure{err: g.target.netError(err), why: g.record.takeLast(), retries: inHook}
+	op, _ := errors.AsType[*net.OpError](err)
+	if h, ok := any(op.Err).(*hookError); ok {
+		f.retries = h.retries
+		if f.why.Err == nil {
+			f.why.Err = h.err // which is all that is needed without OnRetry
+		}
+	}
+	return f
+}
+
+// attemptUDP makes one attempt to dial UDP. It may use several sockets, which net binds
+// and connects.
+//
+// A socket that is connected to itself is kept open until the next one is made, so that
+// the kernel chooses another port. If there is none, the kept socket has the last one,
+// and the error is not that of the next.
+//
+// With limits, each socket is told to use another part of the ports.
+func (g *dial) attemptUDP(ctx context.Context) (net.Conn, *failure) {
+	var kept net.Conn
+	defer func() {
+		if kept != nil {
+			_ = kept.Close()
+		}
+	}()
+	var rejected error
+	for round := 0; ; round++ {
+		conn, err := g.once(ctx, 0, round)
+		if err == nil {
+			return conn, nil
+		}
+		noPort := g.isNoPort(err)
+		if conn != nil {
+			if kept != nil {
+				_ = kept.Close()
+			}
+			kept, rejected = conn, err
+		} else if rejected != nil && (noPort || errors.Is(err, errAddrInUse)) {
+			err = rejected
+		}
+
+		switch {
+		case conn == nil && !noPort, g.portIsFixed():
+			return nil, &failure{err: g.target.netError(err)}
+		case g.limits.limited() && round+1 < g.record.parts && ctx.Err() == nil:
+		case !g.limits.limited() && round == 0 && conn != nil && ctx.Err() == nil:
+		default:
+			return nil, g.fail(err)
+		}
+	}
+}
+
+// once has net dial once. If it returns a connection with an error, the connection must
+// not be used, and another one may be better.
+func (g *dial) once(ctx context.Context, inHook, round int) (net.Conn, error) {
+	nd := g.settings
+	h := g.newHook(&nd, inHook, round)
+	conn, err := nd.DialContext(ctx, g.target.forNet, g.target.addressForNet)
+	if err != nil {
+		return nil, err
+	}
+	reason, known := g.check(conn)
+	if reason == nil {
+		h.restore(conn)
+		return conn, nil
+	}
+	err = dialError(g.target.network, g.target.local, g.target.remoteAddr(conn.RemoteAddr()), reason)
+	if !known {
+		reset(conn)
+		return nil, err
+	}
+	return conn, err
+}
+
+// check looks at the addresses of a connection, for which net has asked the socket. It
+// returns why the connection must not be used. If the system does not report the
+// addresses, known is false, and reason its error.
+func (g *dial) check(conn net.Conn) (reason error, known bool) {
+	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
+	if sc, ok := conn.(syscall.Conn); ok && !local.IsValid() {
+		var err error
+		if local, peer, err = askSocket(sc); err != nil {
+			return err, false
+		}
+	}
+	switch {
+	case sameEndpoint(local, peer):
+		return ErrSelfConnect, true
+	case isUDP(g.target.network) && !g.portIsFixed() && !g.limits.allows(local.Port()):
+		return errLimitsIgnored(g.limits.String(), local.Port()), true
+	}
+	return nil, true
+}
+
+// portIsFixed reports whether LocalAddr has a port, or the caller's hook has bound a UDP
+// socket to one. The next socket would get the same.
+func (g *dial) portIsFixed() bool {
+	return addrPort(g.target.local).Port() != 0 || g.record != nil && g.record.portBound
+}
+
+// isNoPort reports whether err, of net's dial, is that the system found no local port.
+func (g *dial) isNoPort(err error) bool {
+	op, ok := any(err).(*net.OpError)
+	return ok && isNoPort(op.Err) && !g.portIsFixed() && !g.record.isCallers(op.Err)
+}
+
+// fail notes an attempt that failed with err, a *net.OpError.
+func (g *dial) fail(err error) *failure {
+	op, _ := errors.AsType[*net.OpError](err)
+	if g.portIsFixed() {
+		return &failure{err: g.target.netError(err)}
+	}
+	network, address := g.target.network, ""
+	if op.Addr != nil {
+		network, address = socketNetwork(network, addrPort(op.Addr).Addr()), op.Addr.String()
+	}
+	why := Retry{Network: network, Address: address, Attempt: g.record.fail(), Err: op.Err}
+	return &failure{err: g.target.netError(err), why: why}
 }
 
 // Values of SO_LINGER, in seconds: off, and close(2) with a reset, which leaves no
@@ -23,131 +363,12 @@ const (
 	lingerReset = 0
 )
 
-// A dialing is a dial in progress.
-type dialing struct {
-	target
-	retries
-	portOrder
-	*Dialer
-	settings net.Dialer
-	kept     []net.Conn // UDP sockets that met themselves, so that the system chooses other ports
-}
-
-// dial dials t until it succeeds, fails with an error that is not worth a retry, or
-// MaxRetries is reached. On Linux it asks net nearly always only once, because the
-// hook retries by itself.
-func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
-	if ctx == nil {
-		panic("nil context")
+// reset closes conn. A plain close of a TCP connection to itself would leave TIME_WAIT,
+// which keeps the port from a server for a minute.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
 	}
-	ctx, stop := withCancel(ctx, d.Cancel)
-	defer stop()
-	settings := d.settings()
-	settings.LocalAddr = t.local
-	settings.Cancel = nil //lint:ignore SA1019 withCancel has taken its place
-	settings.Timeout, settings.Deadline = 0, d.deadline()
-	if !isTCP(t.network) && !isUDP(t.network) {
-		return settings.DialContext(ctx, t.network, t.address)
-	}
-	g := dialing{
-		target: t, Dialer: d, settings: settings,
-		retries: retries{retryPolicy: d.retryPolicy()}, portOrder: portOrder{pick: rand.Uint32() | 1},
-	}
-	defer g.closeKept()
-	var failed error // of the attempt before
-	for {
-		conn, again, err := g.once(ctx)
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
-			return nil, cmp.Or(failed, err) // a lookup needs a local port too, but is not retried
-		}
-		if failed = err; again {
-			again, err = g.next(ctx, err)
-		}
-		if !again {
-			return conn, err
-		}
-	}
-}
-
-// once makes the dial once. It reports whether another time may do better than one
-// that failed.
-func (g *dialing) once(ctx context.Context) (conn net.Conn, again bool, err error) {
-	nd := g.settings
-	restore, err := g.install(&nd, g.network, g.portOrder)
-	if err != nil {
-		return nil, false, dialError(g.network, g.local, nil, err)
-	}
-	conn, err = nd.DialContext(ctx, g.forNet, g.addressForNet)
-	if err != nil {
-		again = repeatsAround(g.network, err, hasPort(g.local))
-		return nil, again, g.asNet(err)
-	}
-	again, err = g.portLimits().checkConn(conn, hasPort(g.local))
-	if err != nil {
-		err = dialError(g.network, g.local, g.remoteAddr(conn.RemoteAddr()), err)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			reset(tcp)
-		} else {
-			g.kept = append(g.kept, conn)
-		}
-		return nil, again, err
-	}
-	restore(conn)
-	return conn, false, nil
-}
-
-// next prepares the next time after one that failed with err, a *net.OpError.
-// Another range of ports is no retry.
-func (g *dialing) next(ctx context.Context, err error) (again bool, _ error) {
-	if !g.settings.Deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, g.settings.Deadline)
-		defer cancel()
-	}
-	op, _ := errors.AsType[*net.OpError](err)
-	dest := addrPort(op.Addr)
-	g.round++
-	oneRange := !g.portLimits().limited() && systemPorts().excludes(dest.Port())
-	if isConnectAgain(err) && !oneRange && g.round%(len(g.AvoidPorts)+3) != 0 {
-		return ctx.Err() == nil, err
-	}
-	again, ended := g.retries.next(ctx, socketNetwork(g.network, dest), op.Addr.String(), dest, op.Err)
-	if ended != nil {
-		err = dialError(op.Net, op.Source, op.Addr, ended)
-	}
-	return again, err
-}
-
-func (g *dialing) closeKept() {
-	for _, conn := range g.kept {
-		_ = conn.Close()
-	}
-}
-
-// checkConn checks a connection that net returned, by the addresses that net has
-// got from the socket. It reports whether another dial may do better. If the system
-// does not report the addresses, it will not do so for the next socket.
-func (l portLimits) checkConn(conn net.Conn, fixed bool) (again bool, err error) {
-	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
-	self := sameEndpoint(local, peer)
-	if !local.IsValid() || !peer.IsValid() {
-		if self, err = isSelfConnect(conn); err != nil {
-			return false, err
-		}
-	}
-	switch {
-	case self:
-		return !fixed, ErrSelfConnect
-	case isUDP(conn.LocalAddr().Network()) && !fixed && !l.allows(local.Port()):
-		return true, errLocalPortIgnored(l.String(), local.Port())
-	}
-	return false, nil
-}
-
-// reset closes conn with a reset: a plain close would leave TIME_WAIT, which keeps
-// the port from a server for a minute.
-func reset(conn *net.TCPConn) {
-	_ = conn.SetLinger(0)
 	_ = conn.Close()
 }
 
@@ -157,10 +378,16 @@ func asConn[C net.Conn](conn net.Conn, err error) (C, error) {
 	return c, err
 }
 
-// tcpAddr returns ap in net's form, nil if it is not valid.
-func tcpAddr(ap netip.AddrPort) *net.TCPAddr {
-	if !ap.IsValid() {
-		return nil
+// dialEnded is a dial of one address whose context has ended. Unlike DialContext, net's
+// DialTCP and DialUDP call the caller's hook before they look at the context.
+func dialEnded(ctx context.Context, nd net.Dialer, t target, caller controlFunc) error {
+	nd.Control = nil
+	nd.ControlContext = func(_ context.Context, network, address string, c syscall.RawConn) error {
+		if err := caller(ctx, network, shown(address, t.anyIPv4), c); err != nil {
+			return err
+		}
+		return endedError(ctx)
 	}
-	return net.TCPAddrFromAddrPort(ap)
+	_, err := nd.DialContext(context.WithoutCancel(ctx), t.forNet, t.addressForNet)
+	return t.netError(err)
 }

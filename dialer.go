@@ -166,7 +166,7 @@ type Dialer struct {
 	// empty, there is no limit. Order and duplicates do not matter, and port 0 is
 	// ignored. AvoidPorts has the same requirements, exceptions and errors as
 	// LocalPorts.
-	AvoidPorts []uint16
+	AvoidPorts []PortRange
 
 	multipath net.Dialer // which holds what SetMultipathTCP has set
 }
@@ -208,13 +208,16 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 // else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.
 func (d *Dialer) NetDialer() *net.Dialer {
 	nd := d.settings()
-	if _, err := d.install(&nd, "", portOrder{}); err != nil {
-		nd.ControlContext = func(_ context.Context, network, _ string, _ syscall.RawConn) error {
-			if isTCP(network) || isUDP(network) {
-				return err
-			}
-			return nil
+	limits, err := d.portLimits()
+	if err == nil {
+		d.guard(&nd, limits)
+		return &nd
+	}
+	nd.ControlContext = func(_ context.Context, network, _ string, _ syscall.RawConn) error {
+		if isTCP(network) || isUDP(network) {
+			return err
 		}
+		return nil
 	}
 	return &nd
 }
@@ -257,8 +260,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // "::", the dial does not fall back to IPv4. Unlike net's, the dial is reported to
 // [net/http/httptrace].
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
+	if ctx == nil {
+		panic("nil context")
+	}
 	local, remote := tcpAddr(laddr), tcpAddr(raddr)
-	if t, ok := addrTarget(network, local, remote); ok {
+	if t, ok := addrTarget(network, local, remote); ok && isTCP(network) {
 		return asConn[*net.TCPConn](d.dial(ctx, t))
 	}
 	if local == nil || remote == nil {
@@ -271,12 +277,15 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 // DialUDP acts like [Dialer.DialTCP] for the networks "udp", "udp4" and "udp6". If
 // laddr's port is 0, the system chooses the port when the socket is bound.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.UDPConn, error) {
-	local, remote := (*net.UDPAddr)(tcpAddr(laddr)), (*net.UDPAddr)(tcpAddr(raddr))
-	if t, ok := addrTarget(network, local, remote); ok {
+	if ctx == nil {
+		panic("nil context")
+	}
+	local, remote := tcpAddr(laddr), tcpAddr(raddr)
+	if t, ok := addrTarget(network, local, remote); ok && isUDP(network) {
 		return asConn[*net.UDPConn](d.dial(ctx, t))
 	}
 	if local == nil || remote == nil {
-		return net.DialUDP(network, local, remote)
+		return net.DialUDP(network, (*net.UDPAddr)(local), (*net.UDPAddr)(remote))
 	}
 	nd := d.settings()
 	return nd.DialUDP(ctx, network, laddr, raddr)
@@ -333,8 +342,18 @@ func DialContext(ctx context.Context, network, address string) (net.Conn, error)
 // chooses the local address and port. If raddr is nil, the error is net's "missing
 // address".
 func DialTCP(network string, laddr, raddr *net.TCPAddr) (*net.TCPConn, error) {
-	if t, ok := addrTarget(network, laddr, raddr); ok {
+	if t, ok := addrTarget(network, laddr, raddr); ok && isTCP(network) {
 		return asConn[*net.TCPConn](new(Dialer).dial(context.Background(), t))
 	}
 	return net.DialTCP(network, laddr, raddr)
+}
+
+// DialUDP acts like [net.DialUDP], with a zero [Dialer]. If laddr is nil, the system
+// chooses the local address and port. If raddr is nil, the error is net's "missing
+// address".
+func DialUDP(network string, laddr, raddr *net.UDPAddr) (*net.UDPConn, error) {
+	if t, ok := addrTarget(network, (*net.TCPAddr)(laddr), (*net.TCPAddr)(raddr)); ok && isUDP(network) {
+		return asConn[*net.UDPConn](new(Dialer).dial(context.Background(), t))
+	}
+	return net.DialUDP(network, laddr, raddr)
 }

@@ -3,8 +3,9 @@ package safedial
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"net"
-	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -94,12 +95,12 @@ func TestMultipathTCP(t *testing.T) {
 	assert.False(t, d.MultipathTCP(), "what was set is stronger than GODEBUG")
 }
 
-// TestDeadline is about when Timeout and Deadline end a dial.
-func TestDeadline(t *testing.T) {
-	synctest.Test(t, testDeadline) // in which the time stands still
+// TestEnd is about when Timeout and Deadline end a dial.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, testEnd) // in which the time stands still
 }
 
-func testDeadline(t *testing.T) {
+func testEnd(t *testing.T) {
 	now := time.Now()
 	late := now.Add(2 * time.Hour)
 	for name, c := range map[string]struct {
@@ -113,7 +114,7 @@ func testDeadline(t *testing.T) {
 		"timeout before deadline": {Dialer{Timeout: time.Hour, Deadline: late}, now.Add(time.Hour)},
 		"deadline before timeout": {Dialer{Timeout: 3 * time.Hour, Deadline: late}, late},
 	} {
-		assert.Equal(t, c.want, c.d.deadline(), name)
+		assert.Equal(t, c.want, c.d.end(), name)
 	}
 }
 
@@ -125,81 +126,67 @@ func TestHiddenErrors(t *testing.T) {
 	assert.EqualError(t, hidden, bare.Error())
 	assert.ErrorIs(t, hidden, errAddrNotAvailable)
 	assert.NotEqual(t, errAddrNotAvailable, errors.Unwrap(hidden), "net compares it with ==")
-	for hidden, want := range map[error]error{hidden: bare, errNotUndone: ErrSelfConnect} {
-		was, got := unhide(hidden)
+	for hidden, want := range map[error]error{hidden: bare, &hookError{err: ErrSelfConnect}: ErrSelfConnect} {
+		got, was := original(hidden)
 		assert.Equal(t, want, got)
 		assert.True(t, was, "%v", hidden)
 	}
-	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect} {
-		was, got := unhide(other)
+	callers := fmt.Errorf("the caller's: %w", hidden)
+	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect, callers} {
+		got, was := original(other)
 		assert.Equal(t, other, got)
 		assert.False(t, was, "%v", other)
-		if !isConnectAddrNotAvail(other) {
-			assert.Equal(t, other, hideFromNet(other))
-		}
+	}
+	for _, other := range []error{nil, ErrSelfConnect, callers, os.NewSyscallError("connect", connRefused[0])} {
+		assert.Equal(t, other, hideFromNet(other))
 	}
 }
 
-func TestIsConnectAddrNotAvail(t *testing.T) {
-	bare := os.NewSyscallError("connect", errAddrNotAvailable)
-	assert.True(t, isConnectAddrNotAvail(bare))
-	assert.True(t, isConnectAddrNotAvail(&net.OpError{Err: hideFromNet(bare)}))
-	assert.False(t, isConnectAddrNotAvail(os.NewSyscallError("bind", errAddrNotAvailable)), "a foreign LocalAddr")
-	assert.False(t, isConnectAddrNotAvail(os.NewSyscallError("connect", connRefused[0])))
-	assert.False(t, isConnectAddrNotAvail(errAddrNotAvailable))
-	assert.False(t, isConnectAddrNotAvail(nil))
+func TestIsNoPort(t *testing.T) {
+	for _, err := range []error{
+		os.NewSyscallError("connect", errAddrNotAvailable),
+		os.NewSyscallError("connect", errAgain),
+		os.NewSyscallError("bind", errAddrInUse),
+		hideFromNet(os.NewSyscallError("connect", errAddrNotAvailable)),
+	} {
+		assert.True(t, isNoPort(err), "%v", err)
+		assert.False(t, isNoPort(fmt.Errorf("the caller's: %w", err)))
+	}
+	for _, err := range []error{
+		nil,
+		errAddrNotAvailable,
+		os.NewSyscallError("bind", errAddrNotAvailable), // a LocalAddr that is not the host's
+		os.NewSyscallError("connect", errAddrInUse),
+		os.NewSyscallError("connect", connRefused[0]),
+	} {
+		assert.False(t, isNoPort(err), "%v", err)
+	}
 }
 
-// TestBackoff: the first two retries follow immediately, the later ones after
-// longer and longer pauses, but never past the end of the context.
-func TestBackoff(t *testing.T) {
-	noPort := os.NewSyscallError("connect", errAddrNotAvailable)
-	here := netip.MustParseAddrPort("127.0.0.1:9")
+// TestPause: the first two retries follow immediately, the later ones after longer and
+// longer pauses, but never past the end of the context.
+func TestPause(t *testing.T) {
 	const ms = time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		r := retries{retryPolicy: retryPolicy{max: 12}}
 		for i, want := range []time.Duration{0, 0, ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 32 * ms, 64 * ms, 128 * ms, 128 * ms, 128 * ms} {
 			start := time.Now()
-			if i >= immediateRetries {
-				// The check for a source makes a real socket, which no bubble may.
-				backoff(t.Context(), r.withoutPort-immediateRetries)
-				r.failed, r.withoutPort = r.failed+1, r.withoutPort+1
-			} else {
-				again, err := r.next(t.Context(), "tcp4", here.String(), here, noPort)
-				assert.True(t, again, "retry %d", i)
-				assert.NoError(t, err)
-			}
+			assert.NoError(t, pause(t.Context(), i))
 			assert.Equal(t, want, time.Since(start), "retry %d", i)
 		}
-		again, err := r.next(t.Context(), "tcp4", here.String(), here, ErrSelfConnect)
-		assert.False(t, again, "after MaxRetries")
-		assert.NoError(t, err)
+		start := time.Now()
+		assert.NoError(t, pause(t.Context(), math.MaxInt))
+		assert.Equal(t, 128*ms, time.Since(start))
 	})
-	synctest.Test(t, func(t *testing.T) {
+	for _, retries := range []int{0, 1, 1000} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*ms)
 		defer cancel()
-		start := time.Now()
-		backoff(ctx, 1000)
-		assert.Equal(t, 5*ms, time.Since(start))
-	})
-}
-
-// TestEnded: no retry, and no OnRetry, once the context has ended; if it ends in
-// OnRetry, the error is net's for that.
-func TestEnded(t *testing.T) {
-	here := netip.MustParseAddrPort("127.0.0.1:9")
-	ctx, cancel := context.WithCancel(t.Context())
-	calls := 0
-	r := retries{retryPolicy: retryPolicy{max: 5, onRetry: func(context.Context, Retry) { calls++; cancel() }}}
-	again, err := r.next(ctx, "tcp4", here.String(), here, ErrSelfConnect)
-	assert.False(t, again)
-	assert.EqualError(t, err, "operation was canceled")
-	assert.ErrorIs(t, err, context.Canceled)
-
-	again, err = r.next(ctx, "tcp4", here.String(), here, errors.New("the dial's own"))
-	assert.False(t, again)
-	assert.NoError(t, err)
-	assert.Equal(t, 1, calls)
+		if retries < immediateRetries {
+			<-ctx.Done()
+		}
+		err := pause(ctx, retries)
+		assert.EqualError(t, err, "i/o timeout")
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	}
 }
 
 func TestParseTarget(t *testing.T) {

@@ -1,6 +1,7 @@
 package safedial
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,80 +9,105 @@ import (
 )
 
 // dialError returns an error of net.Dialer's form. A source of nil is none.
-func dialError(network string, source, addr net.Addr, err error) error {
+func dialError(network string, source, addr net.Addr, err error) *net.OpError {
 	return &net.OpError{Op: "dial", Net: network, Source: source, Addr: addr, Err: err}
 }
 
-// isSyscallError reports whether err is that the system call failed with errno.
-func isSyscallError(err error, syscall string, errno error) bool {
-	call, ok := errors.AsType[*os.SyscallError](err)
-	return ok && call.Syscall == syscall && errors.Is(call.Err, errno)
+// A hookError is an error of safedial's hook that net must not act on. It has the text
+// of the error that it holds.
+//
+// Inside of an *os.SyscallError it holds EADDRNOTAVAIL. net would recognize that, and
+// repeat the dial on two more sockets, each with the hook's own retries.
+//
+// By itself it says that the hook could not undo a connection. Only a dial with another
+// socket can go on.
+type hookError struct {
+	err     error
+	retries int // those that the hook has made
 }
 
-// isConnectAddrNotAvail reports whether connect found no local port, or no local
-// address. bind(2) has the same errno for an address that is not the host's,
-// which no second try can cure.
-func isConnectAddrNotAvail(err error) bool {
-	return isSyscallError(err, "connect", errAddrNotAvailable) || isSyscallError(err, "connectex", errAddrNotAvailable)
-}
+func (e *hookError) Error() string { return e.err.Error() }
 
-// isBindAddrInUse reports whether bind(2) failed because the port is taken, or,
-// for port 0, because none is left.
-func isBindAddrInUse(err error) bool { return isSyscallError(err, "bind", errAddrInUse) }
+func (e *hookError) Unwrap() error { return e.err }
 
-// isConnectAgain reports whether connect found no local port for a UDP socket:
-// Linux has EAGAIN for it.
-func isConnectAgain(err error) bool { return isSyscallError(err, "connect", errAgain) }
-
-// hideFromNet returns err, from a hook, in a form with the same text in which net
-// does not recognize EADDRNOTAVAIL. net would repeat the dial on two more
-// sockets, and so multiply the work of a host that is out of ports.
+// hideFromNet returns err, from connect(2) or bind(2) in the hook, in a form in which
+// net does not recognize EADDRNOTAVAIL.
 func hideFromNet(err error) error {
-	call, ok := errors.AsType[*os.SyscallError](err)
+	call, ok := any(err).(*os.SyscallError)
 	if !ok || !errors.Is(call.Err, errAddrNotAvailable) {
 		return err
 	}
-	return &os.SyscallError{Syscall: call.Syscall, Err: fmt.Errorf("%w", call.Err)}
+	return &os.SyscallError{Syscall: call.Syscall, Err: &hookError{err: call.Err}}
 }
 
-// unhide reports whether the dial's caller gets another error for err, from a hook, and
-// returns the caller's. It does not change err, because a trace may have it too.
-func unhide(err error) (hidden bool, _ error) {
-	if errors.Is(err, errNotUndone) {
-		return true, ErrSelfConnect
+// original returns the error of a dial without a hookError, and reports whether there was
+// one. It looks only where the hook puts it: the error of a caller's hook may hold another
+// dial's, and stays as it is. It does not change err, because a trace may have it too.
+func original(err error) (_ error, hidden bool) {
+	switch e := any(err).(type) {
+	case *hookError:
+		return e.err, true
+	case *os.SyscallError:
+		if h, ok := any(e.Err).(*hookError); ok {
+			return os.NewSyscallError(e.Syscall, h.err), true
+		}
 	}
-	call, ok := errors.AsType[*os.SyscallError](err)
-	if ok && errors.Is(call.Err, errAddrNotAvailable) && errors.Unwrap(call.Err) != nil {
-		return true, os.NewSyscallError(call.Syscall, errAddrNotAvailable)
+	return err, false
+}
+
+// isSystemCall reports whether err, as a hook or net returns it, is that the system call
+// failed with errno.
+func isSystemCall(err error, name string, errno error) bool {
+	call, ok := any(err).(*os.SyscallError)
+	return ok && call.Syscall == name && errors.Is(call.Err, errno)
+}
+
+// isNoPort reports whether err is that the system found no local port: EADDRNOTAVAIL of
+// connect(2), for UDP on Linux EAGAIN, or EADDRINUSE of bind(2) if port 0 was asked for.
+// EADDRNOTAVAIL of bind(2) is another error: the address is not the host's.
+func isNoPort(err error) bool {
+	return isSystemCall(err, "connect", errAddrNotAvailable) || isSystemCall(err, "connectex", errAddrNotAvailable) ||
+		isSystemCall(err, "connect", errAgain) || isSystemCall(err, "bind", errAddrInUse)
+}
+
+// endedError returns net's error for a dial whose context has ended. net makes no socket
+// for it.
+func endedError(ctx context.Context) error {
+	_, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:0")
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
 	}
-	return false, err
+	return err
 }
 
 func errMismatchedLocalAddr(local net.Addr) error {
 	return &net.AddrError{Err: "mismatched local address type", Addr: local.String()}
 }
 
+const noSuitableAddress = "no suitable address found"
+
 func errNoSuitableAddress(local net.Addr) error {
 	return &net.AddrError{Err: noSuitableAddress, Addr: local.String()}
 }
 
-const noSuitableAddress = "no suitable address found"
-
-func errLocalPortsReversed(r PortRange) error {
-	return fmt.Errorf("local ports %d-%d: the first is above the last", r.Low, r.High)
+func errReversed(what string, r PortRange) error {
+	return fmt.Errorf("%s %d-%d: the first is above the last", what, r.Low, r.High)
 }
 
-// errLocalPortsUnsupported is for a system that cannot be told which ports to
-// choose from. The cause may be nil.
-func errLocalPortsUnsupported(limits string, cause error) error {
+// errLimitsUnsupported is for a system that cannot be told which ports to choose from.
+// The cause may be nil.
+func errLimitsUnsupported(limits string, cause error) error {
 	if cause == nil {
 		return fmt.Errorf("%s: %w", limits, errors.ErrUnsupported)
 	}
 	return fmt.Errorf("%s: %w: %w", limits, errors.ErrUnsupported, cause)
 }
 
-// errLocalPortIgnored is for a system that was told which ports to choose from, and
-// chose another.
-func errLocalPortIgnored(limits string, port uint16) error {
+// errLimitsIgnored is for a system that was told which ports to choose from, and chose
+// another.
+func errLimitsIgnored(limits string, port uint16) error {
 	return fmt.Errorf("%s: the system chose port %d: %w", limits, port, errors.ErrUnsupported)
 }
+
+// errRangeUnknown is the cause if nothing tells which ports the system may choose.
+var errRangeUnknown = errors.New("the local port range cannot be read")

@@ -223,7 +223,7 @@ func ExampleDialer_SetMultipathTCP() {
 // A program that listens on port 40000 from time to time keeps its own connections off
 // that port. This requires Linux 6.3.
 func ExampleDialer_avoidPorts() {
-	d := safedial.Dialer{Timeout: 5 * time.Second, AvoidPorts: []uint16{40000}}
+	d := safedial.Dialer{Timeout: 5 * time.Second, AvoidPorts: safedial.Ports(40000)}
 	conn, err := d.Dial("tcp", "example.com:443")
 	if err != nil {
 		log.Fatal(err)

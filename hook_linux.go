@@ -3,64 +3,117 @@
 package safedial
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// A hook connects the sockets of a dial: net.Dialer calls control for each
-// one, between socket(2) and bind(2). It is written before the dial, and not again,
-// because with Happy Eyeballs net may call it after the dial has returned.
+// hookConnects reports whether the hook binds and connects TCP sockets, and can tell a
+// socket which local ports to choose from.
+const hookConnects = true
+
+// A hook is what net.Dialer calls for each socket of a dial, between socket(2) and
+// bind(2): its method control is a ControlContext. It connects TCP sockets. net's own
+// connect(2), which follows, finds the socket connecting (EALREADY), connected (EISCONN
+// or success) or failed (the pending error), and net goes on as it always does.
+//
+// A hook does not change, because with Happy Eyeballs net may call it after the dial has
+// returned.
 type hook struct {
-	retryPolicy
-	portLimits
-	portOrder
-	caller controlFunc    // the caller's hook, or nil
-	local  net.Addr       // LocalAddr, for errors
-	from   netip.AddrPort // LocalAddr, to bind; not valid if there is none
+	caller   controlFunc    // the caller's hook, or nil
+	limits   limits         // the ports to choose from
+	local    net.Addr       // LocalAddr, for errors, if net is not told of it
+	from     netip.AddrPort // the same, to bind; not valid if net binds
+	anyIPv4  bool           // the caller's hook is shown 0.0.0.0 for an empty host
+	policy   retryPolicy    // for each socket
+	record   *record        // of the dial; nil if it needs none
+	checked  bool           // a dial checks what net returns; the dials of a NetDialer do not
+	netBinds bool           // net binds UDP sockets after the hook
+	seed     uint32         // random, to choose the first part of the ports; 0: another for each socket
+	round    int            // which part comes next, of a UDP dial
 }
 
-// plainHook is the hook of a dial with no settings of safedial's own.
-var plainHook = (&hook{retryPolicy: retryPolicy{max: defaultRetries}}).control
+// plainHook is the hook of dials with no settings of safedial's own.
+var plainHook = (&hook{policy: retryPolicy{max: immediateRetries}, checked: true}).control
 
-// hookBinds reports whether the hook binds LocalAddr.
-const hookBinds = true
-
-// install makes nd a dialer that prevents self-connections on network; an empty
-// network means any. LocalAddr moves into the hook, unless net refuses it in any
-// case. The returned function has nothing to take back here.
-func (d *Dialer) install(nd *net.Dialer, network string, order portOrder) (restore func(net.Conn), err error) {
-	restore = func(net.Conn) {}
-	limits := d.portLimits()
-	if err := limits.check(); err != nil {
-		return nil, err
+// newHook has nd call a hook that makes inHook retries for each socket, and returns it.
+// It returns nil if there is nothing to restore, which is always so on Linux. A UDP dial
+// has a hook only if there are limits, or if the caller has one.
+func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
+	h := hook{
+		caller:  g.caller,
+		limits:  g.limits,
+		anyIPv4: g.target.anyIPv4,
+		policy:  retryPolicy{max: inHook, onRetry: g.policy.onRetry},
+		record:  g.record,
+		checked: true,
+		seed:    g.seed,
+		round:   round,
 	}
-	from, ok := bindable(nd.LocalAddr, network)
+	switch {
+	case isUDP(g.target.network) && addrPort(g.target.local).Port() != 0:
+		h.limits = limits{} // the system does not choose the port
+	case isTCP(g.target.network):
+		from, ok := tcpLocal(g.target.local, g.target.network)
+		if !ok {
+			return nil // net refuses LocalAddr
+		}
+		if from.IsValid() {
+			h.local, h.from, nd.LocalAddr = g.target.local, from, nil
+		}
+	}
+	switch {
+	case h.caller != nil, h.limits.limited():
+	case isUDP(g.target.network):
+		return nil
+	case !h.from.IsValid() && h.record == nil && inHook == immediateRetries:
+		nd.ControlContext = plainHook
+		return nil
+	}
+	nd.Control, nd.ControlContext = nil, h.control
+	return nil
+}
+
+// guard makes nd, d's settings, a dialer for NetDialer. Its hook makes all retries, with
+// their pauses, because nobody can repeat the dial.
+func (d *Dialer) guard(nd *net.Dialer, l limits) {
+	h := hook{caller: d.callersControl(), limits: l, policy: d.policy()}
+	from, ok := tcpLocal(nd.LocalAddr, "")
 	if !ok {
-		return restore, nil
-	}
-	caller := d.callersControl()
-	nd.Control, nd.ControlContext = nil, plainHook
-	if from.IsValid() || caller != nil || d.MaxRetries != 0 || d.OnRetry != nil || limits.limited() || order.round > 0 {
-		h := hook{d.retryPolicy(), limits, order, caller, nd.LocalAddr, from}
-		nd.ControlContext = h.control
+		return // net refuses LocalAddr
 	}
 	if from.IsValid() {
-		nd.LocalAddr = nil
+		h.local, h.from, nd.LocalAddr = nd.LocalAddr, from, nil
+	} else if a, _ := nd.LocalAddr.(*net.UDPAddr); a != nil {
+		h.netBinds = true
+		if a.Port != 0 {
+			h.limits = limits{} // the system does not choose the port
+		}
 	}
-	return restore, nil
+	nd.Control, nd.ControlContext = nil, h.control
 }
 
-// control is a net.Dialer.ControlContext. It calls the caller's hook, then connects
-// a TCP socket, or makes a UDP socket ready for net to connect.
+// restore does nothing: the hook leaves nothing on a connection that is returned.
+func (h *hook) restore(net.Conn) {}
+
+// control is the ControlContext.
 func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {
+	// The thread is still in the network namespace in which net has made the socket. The
+	// caller's hook may leave it in another, so the ports are read before.
+	ports := recentPorts()
+	if h.limits.limited() {
+		ports = readPorts()
+	}
 	if err := h.callCaller(ctx, network, address, c); err != nil {
+		h.record.noteCaller(err)
 		return err
 	}
+
 	if h.from.IsValid() && !strings.HasPrefix(network, h.local.Network()) {
 		return errMismatchedLocalAddr(h.local)
 	}
@@ -71,32 +124,130 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 	if err != nil || dest.refusedByNet() {
 		return err
 	}
-	s := newSocket(h, dest)
+	s := newSocket(h, dest, ports)
 	defer s.free()
-	for r := (retries{retryPolicy: h.retryPolicy}); ; {
-		again, err := s.attempt(c)
-		if !again {
-			return err
+	return h.connect(ctx, s, network, address, c)
+}
+
+// connect connects the socket. It tries the parts of the ports one after the other, and
+// for each retry once more from the first.
+func (h *hook) connect(ctx context.Context, s *socket, network, address string, c syscall.RawConn) error {
+	for retries := 0; ; {
+		how := s.try(c)
+		if how == settled {
+			return s.err
 		}
-		if again, ended := r.next(ctx, network, address, dest.AddrPort, err); !again {
-			return cmp.Or(ended, err)
+
+		switch {
+		case how != spent && s.nextPart():
+			// Another part of the ports is no retry.
+			if ctx.Err() != nil {
+				return endedError(ctx)
+			}
+		default:
+			why := Retry{Network: network, Address: address, Attempt: retries + 1, Err: s.reason}
+			if failed := h.record.fail(); failed > 0 {
+				why.Attempt = failed
+			}
+			again := how != spent && retries < h.policy.max && ctx.Err() == nil
+			if again && retries >= immediateRetries {
+				again = s.worthWaiting(c)
+			}
+			if !again {
+				if h.record != nil && s.worthWaiting(c) {
+					h.record.setLast(why)
+				}
+				return s.finalError(how, retries)
+			}
+			if h.policy.onRetry != nil {
+				h.policy.onRetry(ctx, why)
+			}
+			if err := pause(ctx, retries); err != nil {
+				return err
+			}
+			retries++
+			s.firstPart()
 		}
-		if err := h.callCaller(ctx, network, address, c); err != nil {
-			return err
+
+		// Some of the options that the caller's hook has set were lost with the connection.
+		// It is not called after EADDRNOTAVAIL, which changes nothing: some options, such
+		// as SO_LOCK_FILTER, are accepted once. If it fails, a new socket may do.
+		if how == undone {
+			if err := h.callCaller(ctx, network, address, c); err != nil {
+				return s.finalError(spent, retries)
+			}
+			s.examined = false
 		}
 	}
 }
 
+// callCaller calls the caller's hook.
 func (h *hook) callCaller(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if h.caller == nil {
 		return nil
 	}
-	return h.caller(ctx, network, address, c)
+	return h.caller(ctx, network, shown(address, h.anyIPv4), c)
 }
 
-// repeatsAround reports whether a dial that failed with err is repeated around the
-// hook: connect(2) has found no port for a UDP socket, or the hook could not undo a
-// self-connection.
-func repeatsAround(network string, err error, _ bool) bool {
-	return errors.Is(err, errNotUndone) || isUDP(network) && isConnectAgain(err)
+// A destination is where net is about to connect a socket.
+type destination struct {
+	addr netip.AddrPort // if its address is unspecified, the host itself
+	v6   bool           // the socket is an IPv6 socket
+	udp  bool
+}
+
+// parseDestination reads the arguments of a hook. The address can be an IPv4
+// address with a zone, which netip does not parse and net ignores.
+func parseDestination(network, address string) (destination, error) {
+	d := destination{v6: network[len(network)-1] == '6', udp: isUDP(network)}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return destination{}, err
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return destination{}, &net.AddrError{Err: "invalid port", Addr: address}
+	}
+	ip, zone, _ := strings.Cut(host, "%")
+	addr := netip.IPv4Unspecified() // net leaves out an empty host
+	if ip != "" {
+		if addr, err = netip.ParseAddr(ip); err != nil {
+			return destination{}, &net.AddrError{Err: "invalid address", Addr: address}
+		}
+	}
+	if d.v6 && addr == netip.IPv4Unspecified() {
+		addr = netip.IPv6Unspecified()
+	}
+	if addr.Is6() && !addr.IsUnspecified() {
+		addr = addr.WithZone(zone)
+	}
+	d.addr = netip.AddrPortFrom(addr, uint16(number))
+	return d, nil
+}
+
+// refusedByNet reports that net is about to refuse the address, because it is not
+// of the socket's family.
+func (d destination) refusedByNet() bool { return !d.v6 && !d.addr.Addr().Is4() }
+
+// zoneID returns the index of the interface that zone names, else the number that
+// its leading digits are, as net does. The socket is asked, because its network
+// namespace counts. Neither an alias (eth0:1) nor an alternative name is the
+// interface's own.
+func zoneID(fd int, zone string) uint32 {
+	if zone == "" {
+		return 0
+	}
+	if ifr, err := unix.NewIfreq(zone); err == nil && unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr) == nil {
+		index := ifr.Uint32()
+		if unix.IoctlIfreq(fd, unix.SIOCGIFNAME, ifr) == nil && ifr.Name() == zone {
+			return index
+		}
+	}
+	const most = 0xFFFFFF
+	digits := zone[:len(zone)-len(strings.TrimLeft(zone, "0123456789"))]
+	number, err := strconv.ParseUint(digits, 10, 32)
+	if digits != "" && (err != nil || number > most) {
+		return most
+	}
+	return uint32(number)
 }

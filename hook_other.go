@@ -7,76 +7,86 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 )
 
-// hookBinds reports whether the hook binds LocalAddr. Here net does.
-const hookBinds = false
+// hookConnects reports whether the hook binds and connects TCP sockets, and can tell a
+// socket which local ports to choose from. Here net binds and connects.
+const hookConnects = false
 
 // netTakesHooks reports whether net calls a hook. In WebAssembly it fails if there is one.
 const netTakesHooks = runtime.GOOS != "js" && runtime.GOOS != "wasip1"
 
-// lingerUnset is for a dial whose hook has not changed SO_LINGER.
-const lingerUnset = -2
-
-// A hook prepares the sockets of a dial. net connects them, and may close one
-// that is connected to itself before anyone else sees it. Until the dial has
-// returned, they are therefore set to close with a reset, which leaves no TIME_WAIT.
+// A hook is what net.Dialer calls for each socket of a dial, between socket(2) and
+// bind(2): its method control is a ControlContext. net connects the sockets, and may
+// close one that is connected to itself before anyone else sees it. The hook therefore
+// sets TCP sockets to close with a reset, which leaves no TIME_WAIT, until the dial has
+// returned.
 type hook struct {
-	caller controlFunc  // the caller's hook, or nil
-	linger atomic.Int64 // SO_LINGER as the caller's hook has set it
+	caller controlFunc // the caller's hook, or nil
+	record *record     // of the dial; nil if it needs none
+	tcp    bool
+
+	mu     sync.Mutex
+	linger map[uintptr]int64 // SO_LINGER as the caller's hook has left it, of each descriptor
 }
 
-// install makes nd a dialer whose connections can be checked when it has returned.
-// The result of a NetDialer, whose network is empty, cannot be. The returned function
-// restores the SO_LINGER of a connection.
-func (d *Dialer) install(nd *net.Dialer, network string, _ portOrder) (restore func(net.Conn), err error) {
-	limits := d.portLimits()
-	if err := limits.check(); err != nil {
-		return nil, err
+// newHook has nd call a hook, and returns it. UDP dials have one only if the caller has.
+func (g *dial) newHook(nd *net.Dialer, _, _ int) *hook {
+	tcp := isTCP(g.target.network)
+	if !netTakesHooks || !tcp && g.caller == nil {
+		return nil
 	}
-	if limits.limited() {
-		return nil, errLocalPortsUnsupported(limits.String(), nil)
-	}
-	if !isTCP(network) || !netTakesHooks {
-		return func(net.Conn) {}, nil
-	}
-	h := &hook{caller: d.callersControl()}
-	h.linger.Store(lingerUnset)
+	h := &hook{caller: g.caller, record: g.record, tcp: tcp}
 	nd.Control, nd.ControlContext = nil, h.control
-	return h.restore, nil
+	return h
 }
 
-// control is a net.Dialer.ControlContext.
+// guard does nothing: the connections of a NetDialer cannot be checked here.
+func (d *Dialer) guard(*net.Dialer, limits) {}
+
+// control is the ControlContext.
 func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if h.caller != nil {
 		if err := h.caller(ctx, network, address, c); err != nil {
+			h.record.noteCaller(err)
 			return err
 		}
 	}
+	if !h.tcp {
+		return nil
+	}
 	port, err := parsePort(address[strings.LastIndexByte(address, ':')+1:])
-	if err != nil || h.caller == nil && !systemPorts().mayChoose(port) { // the caller may bind any port
+	if err != nil || h.caller == nil && !recentPorts().mayChoose(port) { // the caller may bind any port
 		return err
 	}
 	return c.Control(func(fd uintptr) {
-		h.linger.Store(setLinger(fd, lingerReset))
+		was := setLinger(fd, lingerReset)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.linger == nil {
+			h.linger = map[uintptr]int64{}
+		}
+		h.linger[fd] = was // and not that of a socket that had the descriptor before
 	})
 }
 
-// restore gives the connection the lingering that the caller's hook has set.
+// restore gives the connection the lingering that the caller's hook has set for it.
 func (h *hook) restore(conn net.Conn) {
-	was := h.linger.Load()
-	if was == lingerUnset {
+	tcp, ok := conn.(*net.TCPConn)
+	if h == nil || !ok {
 		return
 	}
-	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { setLinger(fd, was) })
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
 	}
-}
-
-// repeatsAround reports whether a dial that failed with err is repeated: net has
-// found no local port. net itself has tried three sockets by then, if they are TCP's.
-func repeatsAround(_ string, err error, fixed bool) bool {
-	return !fixed && (isConnectAddrNotAvail(err) || isConnectAgain(err) || isBindAddrInUse(err))
+	_ = raw.Control(func(fd uintptr) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if was, ok := h.linger[fd]; ok {
+			setLinger(fd, was)
+		}
+	})
 }

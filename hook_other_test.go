@@ -29,12 +29,12 @@ func TestHookResetsUntilChecked(t *testing.T) {
 			d.Control = nil
 		}
 		var nd net.Dialer
-		restore, err := d.install(&nd, "tcp", portOrder{})
-		require.NoError(t, err)
+		g := dial{target: newTarget("tcp", l.Addr().String(), nil), caller: d.callersControl()}
+		h := g.newHook(&nd, 0, 0)
 		conn, err := nd.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		assert.EqualValues(t, lingerReset, lingerOf(t, conn), "before the check, of a hook that has set %d", want)
-		restore(conn)
+		h.restore(conn)
 		assert.Equal(t, want, lingerOf(t, conn), "after the check")
 		nstest.Reset(conn)
 	}
@@ -54,13 +54,11 @@ func TestHookReturnsCallersError(t *testing.T) {
 	assert.ErrorIs(t, err, refusal)
 }
 
-// TestInstallRefusesLocalPorts: no socket can be told which ports to choose from.
-func TestInstallRefusesLocalPorts(t *testing.T) {
-	for _, d := range []Dialer{{LocalPorts: PortRange{40000, 40010}}, {AvoidPorts: []uint16{40000}}} {
-		_, err := d.install(new(net.Dialer), "tcp", portOrder{})
-		assert.ErrorIs(t, err, errors.ErrUnsupported)
+// TestLimitsAreRefused: no socket can be told which ports to choose from.
+func TestLimitsAreRefused(t *testing.T) {
+	for _, d := range []Dialer{{LocalPorts: PortRange{40000, 40010}}, {AvoidPorts: Ports(40000)}} {
 		for _, network := range []string{"tcp", "udp"} {
-			_, err = d.Dial(network, "127.0.0.1:9")
+			_, err := d.Dial(network, "127.0.0.1:9")
 			assert.ErrorIs(t, err, errors.ErrUnsupported)
 			_, err = d.NetDialer().Dial(network, "127.0.0.1:9")
 			assert.ErrorIs(t, err, errors.ErrUnsupported)

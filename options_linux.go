@@ -18,18 +18,22 @@ func setLocalPortRange(fd int, r PortRange) error {
 	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, int(uint32(r.High)<<16|uint32(r.Low)))
 }
 
-// localPortRangeOption returns the range that IP_LOCAL_PORT_RANGE holds, each end
-// that is open at its widest. It reports whether the option is set.
-func localPortRangeOption(fd int) (PortRange, bool) {
+// localPortRangeOption returns what IP_LOCAL_PORT_RANGE holds: the zero PortRange, if it
+// is not set.
+func localPortRangeOption(fd int) PortRange {
 	value, err := unix.GetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-	if err != nil || value == 0 {
-		return everyPort, false
+	if err != nil {
+		return PortRange{}
 	}
-	r := PortRange{Low: uint16(value), High: uint16(uint32(value) >> 16)}
+	return PortRange{Low: uint16(value), High: uint16(uint32(value) >> 16)}
+}
+
+// open returns the range that IP_LOCAL_PORT_RANGE means with r: an end of 0 is open.
+func open(r PortRange) PortRange {
 	if r.High == 0 {
 		r.High = everyPort.High
 	}
-	return r, true
+	return r
 }
 
 // setBindAddressNoPort sets IP_BIND_ADDRESS_NO_PORT (Linux 4.2), so that bind(2)

@@ -15,6 +15,16 @@ type PortRange struct {
 	Low, High uint16
 }
 
+// Ports returns one range for each port, for [Dialer.AvoidPorts]. Order and duplicates
+// do not matter there, and port 0 is ignored.
+func Ports(ports ...uint16) []PortRange {
+	ranges := make([]PortRange, len(ports))
+	for i, port := range ports {
+		ranges[i] = PortRange{Low: port, High: port}
+	}
+	return ranges
+}
+
 // everyPort holds all ports that a socket can be bound to.
 var everyPort = PortRange{Low: 1, High: 65535}
 

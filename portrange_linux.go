@@ -2,6 +2,7 @@ package safedial
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 )
@@ -24,11 +25,33 @@ func localPortRange() (PortRange, error) {
 }
 
 func reservedPorts() ([]PortRange, error) {
-	text, err := os.ReadFile(reservedPortsFile)
+	text, err := readSysctl(reservedPortsFile)
 	if err != nil {
 		return nil, err
 	}
 	return parseReservedPorts(string(text))
+}
+
+// readSysctl reads a file of /proc/sys in one piece. The kernel answers only the first
+// read(2) of ip_local_reserved_ports, and cuts what does not fit, in the middle of a
+// number. os.ReadFile begins with 512 bytes. The longest list, of every second port,
+// has 190 KiB.
+func readSysctl(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for size := 4 << 10; ; size *= 16 {
+		text := make([]byte, size)
+		n, err := f.ReadAt(text, 0)
+		if n < size {
+			if err == io.EOF {
+				err = nil
+			}
+			return text[:n], err
+		}
+	}
 }
 
 // parseLocalPortRange reads "32768\t60999\n".

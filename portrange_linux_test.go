@@ -74,21 +74,21 @@ func TestLocalPortRangeOfThread(t *testing.T) {
 	})
 }
 
-// TestSystemPortsAreCached: the state of the ports is read anew after a tenth of a
+// TestRecentPorts: the state of the ports is read anew after a tenth of a
 // second, and not before.
-func TestSystemPortsAreCached(t *testing.T) {
+func TestRecentPorts(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		first, second := PortRange{40000, 40010}, PortRange{50000, 50010}
 		setLocalPorts(t, first)
 		nstest.Sysctl(t, reservedPortsFile, "40003")
-		require.Equal(t, first, systemPorts().local)
-		assert.Equal(t, []PortRange{{40003, 40003}}, systemPorts().reserved)
+		require.Equal(t, first, recentPorts().local)
+		assert.Equal(t, []PortRange{{40003, 40003}}, recentPorts().reserved)
 		nstest.WriteLocalPorts(t, second.Low, second.High)
-		if time.Since(cachedPorts.Load().read) < cachedPortsFor/2 {
-			assert.Equal(t, first, systemPorts().local, "it reads each time")
+		if time.Since(recent.Load().read) < recentFor/2 {
+			assert.Equal(t, first, recentPorts().local, "it reads each time")
 		}
-		assert.Eventually(t, func() bool { return systemPorts().local == second }, 10*time.Second, time.Millisecond, "it never reads again")
-		assert.Equal(t, second, readSystemPorts().local)
+		assert.Eventually(t, func() bool { return recentPorts().local == second }, 10*time.Second, time.Millisecond, "it never reads again")
+		assert.Equal(t, second, readPorts().local)
 	})
 }
 
@@ -169,5 +169,5 @@ func slowReservedPorts(text string) ([]PortRange, bool) {
 func setLocalPorts(t *testing.T, r PortRange) {
 	t.Helper()
 	nstest.WriteLocalPorts(t, r.Low, r.High)
-	cachedPorts.Store(nil)
+	recent.Store(nil)
 }

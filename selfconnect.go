@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"syscall"
 )
@@ -24,20 +25,14 @@ import (
 // with SO_REUSEPORT, because the kernel finds the dialing socket first.
 var ErrSelfConnect error = selfConnectError{}
 
-// errNotUndone is ErrSelfConnect of a socket that the system could not disconnect:
-// the dial must be repeated with another socket.
-var errNotUndone error = selfConnectError{notUndone: true}
-
-type selfConnectError struct{ notUndone bool }
+type selfConnectError struct{}
 
 func (selfConnectError) Error() string {
 	return "connect: connection refused: socket connected to itself"
 }
 
-// Is reports whether target is ErrSelfConnect or the error of a refused connection.
-func (selfConnectError) Is(target error) bool {
-	return target == ErrSelfConnect || slices.Contains(connRefused, target)
-}
+// Is reports whether target is the error of a refused connection.
+func (selfConnectError) Is(target error) bool { return slices.Contains(connRefused, target) }
 
 func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", connRefused[0]) }
 
@@ -51,8 +46,17 @@ func (selfConnectError) Unwrap() error { return os.NewSyscallError("connect", co
 //
 // It may be called concurrently with the connection's methods.
 func IsSelfConnect(conn net.Conn) bool {
-	self, _ := isSelfConnect(innermost(conn))
-	return self
+	conn = innermost(conn)
+	if isNil(conn) {
+		return false
+	}
+	if sc, ok := conn.(syscall.Conn); ok {
+		local, peer, err := askSocket(sc)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err == nil && sameEndpoint(local, peer)
+		}
+	}
+	return sameEndpoint(addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr()))
 }
 
 // innermost follows NetConn methods to the connection that has the socket. The
@@ -60,7 +64,7 @@ func IsSelfConnect(conn net.Conn) bool {
 func innermost(conn net.Conn) net.Conn {
 	for range 16 {
 		wrapper, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
+		if !ok || isNil(conn) {
 			break
 		}
 		inner := wrapper.NetConn()
@@ -72,22 +76,19 @@ func innermost(conn net.Conn) net.Conn {
 	return conn
 }
 
-// isSelfConnect fails if conn has a socket whose addresses are unknown.
-func isSelfConnect(conn net.Conn) (bool, error) {
-	if conn == nil {
-		return false, nil
+// isNil reports whether conn is nil or holds a nil pointer, whose methods may panic.
+func isNil(conn net.Conn) bool {
+	v := reflect.ValueOf(conn)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// askSocket asks the socket for its local address and its peer's.
+func askSocket(conn syscall.Conn) (local, peer netip.AddrPort, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return local, peer, err
 	}
-	if sc, ok := conn.(syscall.Conn); ok {
-		raw, err := sc.SyscallConn()
-		if err != nil {
-			return false, err
-		}
-		local, peer, err := socketAddrs(raw)
-		if !errors.Is(err, errors.ErrUnsupported) {
-			return err == nil && sameEndpoint(local, peer), err
-		}
-	}
-	return sameEndpoint(addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())), nil
+	return socketAddrs(raw)
 }
 
 // addrPort returns the address and port of a *net.TCPAddr, a *net.UDPAddr or
@@ -105,9 +106,10 @@ func addrPort(addr net.Addr) netip.AddrPort {
 }
 
 // sameEndpoint reports whether local and peer, the two ends of one socket, are the
-// same. As a peer, no address and 0.0.0.0 mean the socket's own address, and "::"
-// means the loopback address of the socket's family: connect(2) takes them so. A
-// group of hosts is not one endpoint. Zones are not compared: Linux refuses to
+// same. connect(2) takes the unspecified address as the host's own: 0.0.0.0 as the
+// socket's address, "::" as the loopback address. A peer without an address stands for
+// 0.0.0.0. Nobody connects to port 0: a UDP socket that was connected there has no peer.
+// A group of hosts is not one endpoint. Zones are not compared, because Linux refuses to
 // connect over one link from an address of another.
 func sameEndpoint(local, peer netip.AddrPort) bool {
 	if local.Port() == 0 || local.Port() != peer.Port() {

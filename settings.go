@@ -2,16 +2,33 @@ package safedial
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
 type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
+
+// From returns a Dialer with the settings of nd, Multipath TCP included, for a program
+// that has a net.Dialer. Later changes to nd do not affect it. nd must not be nil.
+func From(nd *net.Dialer) *Dialer {
+	return &Dialer{
+		Timeout:         nd.Timeout,
+		Deadline:        nd.Deadline,
+		LocalAddr:       nd.LocalAddr,
+		DualStack:       nd.DualStack, //lint:ignore SA1019 net.Dialer has it too
+		FallbackDelay:   nd.FallbackDelay,
+		KeepAlive:       nd.KeepAlive,
+		KeepAliveConfig: nd.KeepAliveConfig,
+		Resolver:        nd.Resolver,
+		Cancel:          nd.Cancel, //lint:ignore SA1019 net.Dialer has it too
+		Control:         nd.Control,
+		ControlContext:  nd.ControlContext,
+		multipath:       *nd,
+	}
+}
 
 // settings returns a net.Dialer with the fields that the two have in common.
 func (d *Dialer) settings() net.Dialer {
@@ -27,40 +44,12 @@ func (d *Dialer) settings() net.Dialer {
 	return nd
 }
 
-// deadline returns the time at which Timeout or Deadline ends a dial that begins
-// now, the zero time if neither does.
-func (d *Dialer) deadline() time.Time {
-	if d.Timeout == 0 {
-		return d.Deadline
+// policy returns d's settings for retries.
+func (d *Dialer) policy() retryPolicy {
+	if d.MaxRetries == 0 {
+		return retryPolicy{max: immediateRetries, onRetry: d.OnRetry}
 	}
-	end := time.Now().Add(d.Timeout)
-	if !d.Deadline.IsZero() && d.Deadline.Before(end) {
-		return d.Deadline
-	}
-	return end
-}
-
-// withCancel returns a context that ends when canceled is closed, too. net is not
-// handed the channel, because net.Dialer of Go 1.26 leaves a goroutine behind
-// (https://go.dev/issue/78531).
-func withCancel(ctx context.Context, canceled <-chan struct{}) (context.Context, context.CancelFunc) {
-	if canceled == nil {
-		return ctx, func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	select {
-	case <-canceled:
-		cancel()
-	default:
-		go func() {
-			select {
-			case <-canceled:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
-	return ctx, cancel
+	return retryPolicy{max: max(0, d.MaxRetries), onRetry: d.OnRetry}
 }
 
 // callersControl returns the caller's hook in its newer form, or nil.
@@ -74,79 +63,77 @@ func (d *Dialer) callersControl() controlFunc {
 	}
 }
 
-// isTCP and isUDP report networks on which self-connections are prevented. They
-// take the networks of a dial and those of a hook.
+// bound returns a context that ends with a dial that begins now: when ctx does, at d's
+// Timeout or Deadline, or when d.Cancel is closed. net is not given that channel, because
+// net.Dialer of Go 1.26 leaves a goroutine behind (https://go.dev/issue/78531).
+func (d *Dialer) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancel := func() {}
+	if end := d.end(); !end.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, end)
+	}
+	canceled := d.Cancel //lint:ignore SA1019 net.Dialer has it too
+	if canceled == nil {
+		return ctx, cancel
+	}
+
+	ctx, cancelCtx := context.WithCancel(ctx)
+	select {
+	case <-canceled:
+		cancelCtx()
+	default:
+		go func() {
+			select {
+			case <-canceled:
+				cancelCtx()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() {
+		cancelCtx()
+		cancel()
+	}
+}
+
+// end returns when Timeout or Deadline end a dial that begins now, the zero time if
+// neither does.
+func (d *Dialer) end() time.Time {
+	if d.Timeout == 0 {
+		return d.Deadline
+	}
+	end := time.Now().Add(d.Timeout)
+	if !d.Deadline.IsZero() && d.Deadline.Before(end) {
+		return d.Deadline
+	}
+	return end
+}
+
+// isTCP and isUDP report the networks on which self-connections are prevented. They
+// take the networks of a dial, and those of a hook.
 func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
 
 func isUDP(network string) bool { return network == "udp" || network == "udp4" || network == "udp6" }
 
-// portLimits are the settings that limit the choice of the local port.
-type portLimits struct {
-	localPorts PortRange
-	avoidPorts []uint16 // ascending
-}
-
-func (d *Dialer) portLimits() portLimits {
-	if len(d.AvoidPorts) == 0 {
-		return portLimits{localPorts: d.LocalPorts}
-	}
-	return portLimits{d.LocalPorts, slices.Sorted(slices.Values(d.AvoidPorts))}
-}
-
-// limited reports whether there is a limit.
-func (l portLimits) limited() bool { return l.localPorts != (PortRange{}) || len(l.avoidPorts) > 0 }
-
-// allows reports whether the system may choose port.
-func (l portLimits) allows(port uint16) bool {
-	_, avoided := slices.BinarySearch(l.avoidPorts, port)
-	return !avoided && (l.localPorts == (PortRange{}) || l.localPorts.Contains(port))
-}
-
-// check reports LocalPorts that are the wrong way round.
-func (l portLimits) check() error {
-	if l.localPorts != (PortRange{}) && l.localPorts.Len() == 0 {
-		return errLocalPortsReversed(l.localPorts)
-	}
-	return nil
-}
-
-// String describes the limits for an error.
-func (l portLimits) String() string {
-	if l.localPorts == (PortRange{}) {
-		return fmt.Sprintf("avoid ports %v", l.avoidPorts)
-	}
-	return "local ports " + l.localPorts.String()
-}
-
-// bindable returns the address that a socket for network is bound to if LocalAddr
-// is local. The address is not valid if there is nothing to bind, or if net refuses
-// local before it makes a socket. It is ok unless net refuses local only later,
-// when it would bind it. An empty network is any network.
-func bindable(local net.Addr, network string) (from netip.AddrPort, ok bool) {
-	var a *net.TCPAddr
-	switch local := local.(type) {
-	case *net.TCPAddr:
-		if !isUDP(network) {
-			a = local
-		}
-	case *net.UDPAddr:
-		if !isTCP(network) {
-			a = (*net.TCPAddr)(local)
-		}
-	}
+// tcpLocal returns the address that a hook binds TCP sockets to if LocalAddr is local
+// and the dial's network is network, or any if that is empty. The address is not valid
+// if local is no TCP address. ok is false if net refuses local; then net has to do it,
+// and no hook may connect the socket before.
+func tcpLocal(local net.Addr, network string) (from netip.AddrPort, ok bool) {
+	a, _ := local.(*net.TCPAddr)
 	if a == nil {
 		return from, true
 	}
 	addr, valid := netip.AddrFromSlice(a.IP)
-	if addr = addr.Unmap(); len(a.IP) == 0 {
+	if a.IP == nil {
 		addr, valid = netip.IPv4Unspecified(), true
 	}
-	if !valid || a.Port < 0 || a.Port > int(everyPort.High) ||
-		strings.HasSuffix(network, "4") && !addr.Is4() ||
-		strings.HasSuffix(network, "6") && addr.Is4() && !addr.IsUnspecified() {
+	addr = addr.Unmap()
+	wrongFamily := strings.HasSuffix(network, "4") && addr.Is6() ||
+		strings.HasSuffix(network, "6") && addr.Is4() && !addr.IsUnspecified()
+	if !valid || wrongFamily || a.Port < 0 || a.Port > int(everyPort.High) {
 		return from, false
 	}
-	if addr.Is6() {
+	if addr.Is6() && !addr.IsUnspecified() {
 		addr = addr.WithZone(a.Zone)
 	}
 	return netip.AddrPortFrom(addr, uint16(a.Port)), true

@@ -15,42 +15,51 @@ type target struct {
 	local            net.Addr // LocalAddr; nil: none
 	remote           net.Addr // of DialTCP and DialUDP; nil: address says it
 
-	// The arguments for net, if they have to say which family of addresses can be
-	// dialed from local.
+	// The arguments for net. They differ from the dial's if only addresses of one
+	// family can be dialed from local, and net is not told of local.
 	forNet, addressForNet string
+	anyIPv4               bool // net has an empty host for 0.0.0.0
 }
 
 // newTarget returns the target of a dial of address.
 func newTarget(network, address string, local net.Addr) target {
 	t := target{network: network, address: address, local: local, forNet: network, addressForNet: address}
-	from, _ := bindable(local, network)
-	if !hookBinds || !from.IsValid() || from.Addr().IsUnspecified() || network != "tcp" && network != "udp" {
+	from, _ := tcpLocal(local, network)
+	if !hookConnects || !from.IsValid() || network != "tcp" {
 		return t
 	}
 	host, port, _ := net.SplitHostPort(address)
-	switch addr, _ := netip.ParseAddr(host); {
+	addr, _ := netip.ParseAddr(host)
+	addr = addr.WithZone("").Unmap()
+	switch {
+	case from.Addr().Is6() && (host == "" || addr == netip.IPv4Unspecified()):
+		// From an IPv6 address, net dials the host itself by its IPv6 loopback address.
+		// On "tcp6" it takes an empty host, but not 0.0.0.0.
+		t.forNet, t.addressForNet, t.anyIPv4 = "tcp6", ":"+port, host != ""
+	case from.Addr() == netip.IPv6Unspecified() && addr == netip.IPv6Unspecified():
+		t.forNet = "tcp6" // or the dial would fall back to 127.0.0.1
+	case from.Addr().IsUnspecified():
 	case from.Addr().Is6():
-		t.forNet = network + "6"
-		if addr == netip.IPv4Unspecified() {
-			t.addressForNet = ":" + port
-		}
-	case addr.WithZone("") != netip.IPv6Unspecified(): // which net dials from IPv4, too
-		t.forNet = network + "4"
+		t.forNet = "tcp6"
+	case addr != netip.IPv6Unspecified(): // which net dials from IPv4, too
+		t.forNet = "tcp4"
 	}
 	return t
 }
 
-// addrTarget returns the target of a dial from local, if it is not nil, to remote,
-// one address. It is not ok if net refuses them, or if their families differ.
-func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
-	source, sourceOK := bindable(local, network)
-	dest, destOK := bindable(remote, network)
+// addrTarget returns the target of a dial from local, if it is not nil, to remote, which
+// is one address. It is not ok if net refuses them, or if their families differ.
+func addrTarget(network string, local, remote *net.TCPAddr) (t target, ok bool) {
+	asTCP := "tcp" + strings.TrimPrefix(strings.TrimPrefix(network, "udp"), "tcp")
+	local, remote = withoutEmptyIP(local), withoutEmptyIP(remote)
+	source, sourceOK := tcpLocal(local, asTCP)
+	dest, destOK := tcpLocal(remote, asTCP)
 	if !sourceOK || !destOK || !dest.IsValid() || !isTCP(network) && !isUDP(network) {
 		return t, false
 	}
 	from, to := source.Addr(), dest.Addr()
 	if !source.IsValid() {
-		local, from = nil, to
+		from = to
 	}
 	if !from.IsUnspecified() && !to.IsUnspecified() && from.Is4() != to.Is4() {
 		return t, false
@@ -58,14 +67,16 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	if to.IsUnspecified() && !from.IsUnspecified() {
 		to = from // for its family
 	}
-	t = target{network: network, address: remote.String(), local: local, remote: remote, forNet: network}
+
+	t = target{network: network, address: remote.String(), local: netAddr(network, local), remote: netAddr(network, remote), forNet: network}
 	if dest.Addr().IsUnspecified() { // for which net else tries both families
-		t.forNet = socketNetwork(network, netip.AddrPortFrom(to, 0))
+		t.forNet = socketNetwork(network, to)
 	}
 	host, port, _ := net.SplitHostPort(t.address)
 	switch v6 := strings.HasSuffix(t.forNet, "6"); {
 	case v6 && dest.Addr().Is4():
-		host = "" // 0.0.0.0 is "::" to an IPv6 socket
+		t.anyIPv4 = host != ""
+		host = "" // "tcp6" does not take 0.0.0.0
 	case dest.Addr().Is4():
 		host, _, _ = strings.Cut(host, "%") // net ignores the zone of an IPv4 address
 	}
@@ -73,33 +84,80 @@ func addrTarget(network string, local, remote net.Addr) (t target, ok bool) {
 	return t, true
 }
 
+// withoutEmptyIP returns a with an IP of nil instead of an empty one. Where net is given
+// an address and no text, it takes both as unspecified.
+func withoutEmptyIP(a *net.TCPAddr) *net.TCPAddr {
+	if a == nil || a.IP == nil || len(a.IP) > 0 {
+		return a
+	}
+	return &net.TCPAddr{Port: a.Port, Zone: a.Zone}
+}
+
+// tcpAddr returns ap in net's form, nil if it is not valid.
+func tcpAddr(ap netip.AddrPort) *net.TCPAddr {
+	if !ap.IsValid() {
+		return nil
+	}
+	return net.TCPAddrFromAddrPort(ap)
+}
+
+// netAddr returns a as an address of the network, and nil for nil.
+func netAddr(network string, a *net.TCPAddr) net.Addr {
+	switch {
+	case a == nil:
+		return nil
+	case isUDP(network):
+		return (*net.UDPAddr)(a)
+	}
+	return a
+}
+
+// socketNetwork returns the network of a socket that dials addr, as net calls a hook
+// with it.
+func socketNetwork(network string, addr netip.Addr) string {
+	switch {
+	case network != "tcp" && network != "udp":
+		return network
+	case addr.Unmap().Is6():
+		return network + "6"
+	}
+	return network + "4"
+}
+
+// shown returns the address that net gives to a hook as the caller's hook is to see it.
+func shown(address string, anyIPv4 bool) string {
+	if anyIPv4 && strings.HasPrefix(address, ":") {
+		return "0.0.0.0" + address
+	}
+	return address
+}
+
 // remoteAddr returns the address that was dialed, in net's form: addr, unless the
 // target says more.
 func (t *target) remoteAddr(addr net.Addr) net.Addr {
+	if t.remote != nil {
+		return t.remote
+	}
 	host, text, _ := net.SplitHostPort(t.address)
 	port, err := parsePort(text)
 	ip, parseErr := netip.ParseAddr(host)
-	if t.remote != nil || err != nil || parseErr != nil && host != "" {
-		return cmp.Or(t.remote, addr)
+	if err != nil || parseErr != nil && host != "" {
+		return addr
 	}
-	literal := &net.TCPAddr{IP: ip.AsSlice(), Port: int(port), Zone: ip.Zone()}
-	if isUDP(t.network) {
-		return (*net.UDPAddr)(literal)
-	}
-	return literal
+	literal := &net.TCPAddr{IP: net.IP(ip.AsSlice()).To16(), Port: int(port), Zone: ip.Zone()}
+	return netAddr(t.network, literal)
 }
 
-// asNet returns the error of a dial as net.Dialer returns it, if it binds local
-// itself.
-func (t *target) asNet(err error) error {
-	op, ok := errors.AsType[*net.OpError](err)
+// netError returns the error of net's dial as net.Dialer returns it for the target.
+func (t *target) netError(err error) error {
+	op, ok := any(err).(*net.OpError)
 	if !ok {
 		return err
 	}
 	source, addr := op.Source, op.Addr
-	hidden, cause := unhide(op.Err)
+	cause, hidden := original(op.Err)
 	changed := t.forNet != t.network || t.remote != nil
-	if !changed && t.local == nil && !hidden {
+	if !changed && !hidden && t.local == nil {
 		return err
 	}
 	switch unsuitable, ok := errors.AsType[*net.AddrError](cause); {
@@ -111,21 +169,6 @@ func (t *target) asNet(err error) error {
 		cause = errNoSuitableAddress(t.local)
 	}
 	return dialError(t.network, source, addr, cause)
-}
-
-// hasPort reports whether LocalAddr has a port, which every attempt would get.
-func hasPort(local net.Addr) bool { return addrPort(local).Port() != 0 }
-
-// socketNetwork returns the network of a socket that dials dest, as net calls a
-// hook with it.
-func socketNetwork(network string, dest netip.AddrPort) string {
-	switch {
-	case network != "tcp" && network != "udp":
-		return network
-	case !dest.Addr().IsValid() || dest.Addr().Unmap().Is4():
-		return network + "4"
-	}
-	return network + "6"
 }
 
 // DialTarget connects to a target in the form that gRPC hands to a custom dialer,

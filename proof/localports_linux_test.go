@@ -98,9 +98,9 @@ func TestLocalPortsImpossible(t *testing.T) {
 			"local ports 40006-40007: all reserved by ip_local_reserved_ports":                        {LocalPorts: ports(40006, 40007)},
 			"local ports 40000-40002: none in the range 40004-40005 that the caller's hook has set":   {LocalPorts: ports(40000, 40002), Control: callers},
 
-			"avoid ports [40004 40005]: no port other than [40003 40004 40005] in the range 40004-40005": {AvoidPorts: []uint16{40005, 40004}, Control: callers},
+			"avoid ports [40004 40005]: no port other than [40003 40004 40005] in the range 40004-40005": {AvoidPorts: safedial.Ports(40005, 40004), Control: callers},
 			"avoid ports [40000 40001 40002 40004 40005]: no port other than [40000 40001 40002 40003 40004 40005] in the range 40000-40007": {
-				AvoidPorts: []uint16{40004, 40000, 40001, 40002, 40005},
+				AvoidPorts: safedial.Ports(40004, 40000, 40001, 40002, 40005),
 			},
 		} {
 			neverConnects(t, d, func(err error) {
@@ -117,7 +117,7 @@ func TestLocalPortsUnsupported(t *testing.T) {
 		setLocalPorts(t, 40000, 40099)
 		for want, d := range map[string]safedial.Dialer{
 			"local ports 40050-40060":         {LocalPorts: ports(40050, 40060)},
-			"avoid ports [40001 40004 40006]": {AvoidPorts: avoided},
+			"avoid ports [40001 40004 40006]": {AvoidPorts: safedial.Ports(avoided...)},
 		} {
 			neverConnects(t, d, func(err error) {
 				assert.ErrorIs(t, err, errors.ErrUnsupported)
@@ -181,7 +181,7 @@ func TestLocalPortsAfterRangeChanges(t *testing.T) {
 		for _, network := range []string{"udp", "tcp"} { // TCP's server has descriptors, too
 			for limits, d := range map[string]safedial.Dialer{
 				"local ports 50000-50007": {LocalPorts: ports(50000, 50007)},
-				"avoid ports":             {AvoidPorts: []uint16{40000, 40001, 40002, 40003, 40004, 40005, 40006, 50003}},
+				"avoid ports":             {AvoidPorts: safedial.Ports(40000, 40001, 40002, 40003, 40004, 40005, 40006, 50003)},
 			} {
 				for kind, dial := range dialsOf(&d) {
 					if network == "udp" && kind == "NetDialer" {
@@ -276,7 +276,7 @@ func TestAvoidPorts(t *testing.T) {
 					free = append(free, 40003)
 				}
 				assert.Subset(t, portsOf(t, safedial.Dial, network, address), []uint16{40004, 40006}, "the test does not show the effect")
-				for kind, dial := range dialsOf(&safedial.Dialer{AvoidPorts: avoided}) {
+				for kind, dial := range dialsOf(&safedial.Dialer{AvoidPorts: safedial.Ports(avoided...)}) {
 					assert.ElementsMatch(t, free, portsOf(t, dial, network, address), "%s %s %s", kind, network, address)
 				}
 			}
@@ -318,7 +318,7 @@ func TestAvoidPortsKeepsServer(t *testing.T) {
 			"udp": func() (io.Closer, error) { return net.ListenPacket("udp", "127.0.0.1:40003") },
 		} {
 			for _, avoid := range [][]uint16{{40003}, nil} {
-				d := safedial.Dialer{AvoidPorts: avoid, MaxRetries: -1}
+				d := safedial.Dialer{AvoidPorts: safedial.Ports(avoid...), MaxRetries: -1}
 				conn, err := d.Dial(network, "127.0.0.1:9000")
 				for err == nil {
 					defer nstest.Reset(conn)

@@ -95,7 +95,7 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 			"inside":                      {safedial.Dialer{}, 40010, true},
 			"inside, of the other parity": {safedial.Dialer{}, 40011, true},
 			"LocalPorts":                  {safedial.Dialer{LocalPorts: ports(40050, 40060)}, 9000, true},
-			"AvoidPorts":                  {safedial.Dialer{AvoidPorts: []uint16{40050}}, 9000, true},
+			"AvoidPorts":                  {safedial.Dialer{AvoidPorts: safedial.Ports(40050)}, 9000, true},
 			"LocalAddr IP:0":              {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0)}, 9000, false},
 			"LocalAddr IP:0, inside":      {safedial.Dialer{LocalAddr: tcp("127.0.0.1", 0)}, 40010, true},
 		} {

@@ -74,7 +74,7 @@ func TestOneOfEach(t *testing.T) {
 		assert.Equal(t, statusFound, status)
 		assert.Len(t, found, 5)
 		assert.Contains(t, text, "sysctl net.ipv4.ip_local_reserved_ports=40010,40020,40030,40040-40041,40050\n")
-		assert.Contains(t, text, "d := safedial.Dialer{AvoidPorts: []uint16{40010, 40020, 40030, 40040, 40041}}\n")
+		assert.Contains(t, text, "d := safedial.Dialer{AvoidPorts: safedial.Ports(40010, 40020, 40030, 40040, 40041)}\n")
 		t.Logf("portcheck:\n%s", text)
 	})
 }

@@ -40,7 +40,7 @@ func TestVerdicts(t *testing.T) {
 	assert.Equal(t, []uint16{40009, 40100, 40013, 40009}, atRisk)
 	assert.True(t, r.Found)
 	assert.Equal(t, "net.ipv4.ip_local_reserved_ports=8080,40009-40013,40050,40100", r.Sysctl)
-	assert.Equal(t, "d := safedial.Dialer{AvoidPorts: []uint16{40009, 40013, 40100}}", r.Dialer)
+	assert.Equal(t, "d := safedial.Dialer{AvoidPorts: safedial.Ports(40009, 40013, 40100)}", r.Dialer)
 
 	r = report{limits: l, Ports: l.verdicts([]uint16{5432, 40050})}
 	r.cure()

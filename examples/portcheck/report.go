@@ -50,7 +50,7 @@ func (r *report) cure() {
 	r.Dialer = "d := safedial.Dialer{}" // the kernel did not choose the port: LocalAddr did
 	if len(avoid) > 0 {
 		r.Sysctl = "net.ipv4.ip_local_reserved_ports=" + list(merge(wanted))
-		r.Dialer = "d := safedial.Dialer{AvoidPorts: []uint16{" + strings.Join(avoid, ", ") + "}}"
+		r.Dialer = "d := safedial.Dialer{AvoidPorts: safedial.Ports(" + strings.Join(avoid, ", ") + ")}"
 	}
 }
 

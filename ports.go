@@ -1,0 +1,310 @@
+package safedial
+
+import (
+	"cmp"
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// limits are the ports that a Dialer allows the system to choose as the local port.
+type limits struct {
+	only  PortRange   // LocalPorts; the zero PortRange: no limit
+	avoid []PortRange // AvoidPorts, ascending, with other ports between them
+}
+
+// portLimits returns d's limits. It fails if a range is the wrong way round, and on
+// systems that cannot be told which ports to choose from.
+func (d *Dialer) portLimits() (limits, error) {
+	l := limits{only: d.LocalPorts}
+	if l.only != (PortRange{}) && l.only.Len() == 0 {
+		return l, errReversed("local ports", l.only)
+	}
+	if len(d.AvoidPorts) > 0 {
+		l.avoid = make([]PortRange, 0, len(d.AvoidPorts))
+	}
+	for _, r := range d.AvoidPorts {
+		if r == (PortRange{}) {
+			continue // port 0, which no socket has
+		}
+		if r.Len() == 0 {
+			return l, errReversed("avoid ports", r)
+		}
+		l.avoid = append(l.avoid, r)
+	}
+	slices.SortFunc(l.avoid, func(a, b PortRange) int { return cmp.Compare(a.Low, b.Low) })
+	l.avoid = merge(l.avoid)
+	if !hookConnects && l.limited() {
+		return l, errLimitsUnsupported(l.String(), nil)
+	}
+	return l, nil
+}
+
+// merge joins ascending ranges that overlap or touch, in place.
+func merge(ranges []PortRange) []PortRange {
+	merged := ranges[:0]
+	for _, r := range ranges {
+		if last := len(merged) - 1; last >= 0 && int(r.Low) <= int(merged[last].High)+1 {
+			merged[last].High = max(merged[last].High, r.High)
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+// limited reports whether there is a limit.
+func (l *limits) limited() bool { return l.only != (PortRange{}) || len(l.avoid) > 0 }
+
+// allows reports whether the system may choose port.
+func (l *limits) allows(port uint16) bool {
+	if l.only != (PortRange{}) && !l.only.Contains(port) {
+		return false
+	}
+	_, avoided := slices.BinarySearchFunc(l.avoid, port, func(r PortRange, port uint16) int {
+		switch {
+		case r.High < port:
+			return -1
+		case r.Low > port:
+			return 1
+		}
+		return 0
+	})
+	return !avoided
+}
+
+// String describes the limits for an error, in short.
+func (l *limits) String() string {
+	const most = 4
+	var text []string
+	if l.only != (PortRange{}) {
+		text = append(text, "local ports "+l.only.String())
+	}
+	for i, r := range l.avoid[:min(len(l.avoid), most)] {
+		if i == 0 {
+			text = append(text, "avoid ports "+r.String())
+		} else {
+			text = append(text, r.String())
+		}
+	}
+	if more := len(l.avoid) - most; more > 0 {
+		text = append(text, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(text, ", ")
+}
+
+// systemPorts are the local ports of a network namespace, as they were read. They can
+// be out of date, or another namespace's. They help to choose among the ports that a
+// socket may use; the addresses of the connected socket tell which one it uses.
+type systemPorts struct {
+	local    PortRange // the local port range; a guess, if it is not known
+	known    bool
+	reserved []PortRange // ascending
+	read     time.Time
+}
+
+// recentFor is how long a dial without limits uses what another one has read. Reading
+// takes several system calls, which is too much for each dial.
+const recentFor = 100 * time.Millisecond
+
+var recent atomic.Pointer[systemPorts]
+
+// recentPorts returns the system's ports as they were up to recentFor ago. If they
+// cannot be read any more, it returns what was read last.
+func recentPorts() *systemPorts {
+	last := recent.Load()
+	if last != nil && time.Since(last.read) < recentFor {
+		return last
+	}
+	s := readPorts()
+	if !s.known && last != nil {
+		return last
+	}
+	return s
+}
+
+// readPorts reads the ports of the thread's network namespace. If that fails (without
+// /proc, or without a descriptor to open it), the range is the default one, and the
+// failure is not remembered.
+func readPorts() *systemPorts {
+	s := &systemPorts{local: defaultPortRange, read: time.Now()}
+	r, err := LocalPortRange()
+	if err != nil {
+		return s
+	}
+	s.local, s.known = r, true
+	s.reserved, _ = ReservedPorts() // without them a part may turn out to have no port
+	recent.Store(s)
+	return s
+}
+
+// mayChoose reports whether the system may choose port, as far as is known.
+func (s *systemPorts) mayChoose(port uint16) bool { return s.local.Contains(port) }
+
+// otherParity reports whether port is one that connect(2) tries last: one in the local
+// port range, of the other parity than the first port of the range.
+func (s *systemPorts) otherParity(port uint16) bool {
+	return s.known && s.local.Contains(port) && (port-s.local.Low)%2 == 1
+}
+
+// usable returns how many ports of r the system may choose, as far as is known.
+func (s *systemPorts) usable(r PortRange) int {
+	return usable(r.intersect(s.local), s.reserved)
+}
+
+// usable returns how many ports of r are not in the ascending ranges reserved.
+func usable(r PortRange, reserved []PortRange) int {
+	n := r.Len()
+	for _, taken := range reserved {
+		if taken.Low > r.High {
+			break
+		}
+		n -= r.intersect(taken).Len()
+	}
+	return n
+}
+
+// A part is a range of ports that the kernel is told to choose from.
+type part struct {
+	ports  PortRange
+	usable int // how many of them it may choose, as far as is known
+}
+
+// A choice is the order in which the parts of the allowed ports are tried. IP_LOCAL_PORT_RANGE
+// takes one range, so each port that must not be chosen cuts the ports in two.
+//
+// The destination's own port is cut out, too. It comes last, by itself: a connection from
+// it is one to itself, unless the destination is on another host.
+type choice struct {
+	parts   []part
+	first   int    // the index of the first part; the others follow in turn
+	own     uint16 // the port that comes after the parts, 0 if none does
+	next    int    // how many parts have been tried
+	leftOut bool   // some parts are not among them, because they have no usable port
+}
+
+// fill chooses among the ports that are in allowed, and not in avoid, which ascends. The
+// destination's port is own; 0 means that it is not cut out. The first part is random: in
+// proportion to the usable ports, so that all ports are used alike.
+//
+// With strict set, the parts without a usable port are left out. The kernel ignores each
+// bound that lies outside of the local port range, so such a part would mean every port of
+// that range, also those that are not allowed. If the range is not known, none is left out.
+func (c *choice) fill(ports *systemPorts, allowed PortRange, avoid []PortRange, own uint16, seed uint32, strict bool) {
+	c.clear()
+	c.split(ports, allowed, avoid, own)
+	strict = strict && ports.known
+	if strict {
+		all := len(c.parts)
+		c.parts = slices.DeleteFunc(c.parts, func(p part) bool { return p.usable == 0 })
+		c.leftOut = len(c.parts) < all
+	}
+	l := limits{avoid: avoid}
+	if allowed.Contains(own) && l.allows(own) && (!strict || ports.mayChoose(own)) {
+		c.own = own
+	}
+
+	total := 0
+	for _, p := range c.parts {
+		total += p.usable
+	}
+	at := int(uint64(seed) * uint64(total) >> 32)
+	for i, p := range c.parts {
+		if at -= p.usable; at < 0 {
+			c.first = i
+			break
+		}
+	}
+}
+
+// split makes the parts, in one pass through all ranges.
+func (c *choice) split(ports *systemPorts, allowed PortRange, avoid []PortRange, own uint16) {
+	next := int(max(allowed.Low, 1)) // the first port that is in no part yet
+	reserved := ports.reserved
+	cut := func(low, high int) {
+		if end := min(low-1, int(allowed.High)); next <= end {
+			r := PortRange{Low: uint16(next), High: uint16(end)}
+			for len(reserved) > 0 && reserved[0].High < r.Low {
+				reserved = reserved[1:]
+			}
+			c.parts = append(c.parts, part{ports: r, usable: usable(r.intersect(ports.local), reserved)})
+		}
+		next = max(next, high+1)
+	}
+	for _, r := range avoid {
+		if own != 0 && own < r.Low {
+			cut(int(own), int(own))
+			own = 0
+		}
+		cut(int(r.Low), int(r.High))
+	}
+	if own != 0 {
+		cut(int(own), int(own))
+	}
+	cut(int(allowed.High)+1, int(allowed.High))
+}
+
+// clear removes all parts, so that the kernel chooses as it does by itself.
+func (c *choice) clear() { *c = choice{parts: c.parts[:0]} }
+
+// count returns the number of parts, the destination's own port included.
+func (c *choice) count() int {
+	if c.own != 0 {
+		return len(c.parts) + 1
+	}
+	return len(c.parts)
+}
+
+// part returns the part that is next.
+func (c *choice) part() PortRange {
+	if c.next < len(c.parts) {
+		return c.parts[(c.first+c.next)%len(c.parts)].ports
+	}
+	return PortRange{Low: c.own, High: c.own}
+}
+
+// crowded remembers the destinations to which connect(2) had no port of the first
+// parity left. Destinations with the same hash replace each other.
+var crowded [64]atomic.Pointer[crowdedDest]
+
+// A crowdedDest is a destination that counts as crowded for a while.
+type crowdedDest struct {
+	dest  netip.AddrPort
+	until time.Time
+}
+
+// crowdedFor is how long a destination counts as crowded before one dial tries it
+// without IP_LOCAL_PORT_RANGE again.
+const crowdedFor = 10 * time.Second
+
+var hashSeed = maphash.MakeSeed()
+
+func crowdedEntry(dest netip.AddrPort) *atomic.Pointer[crowdedDest] {
+	return &crowded[maphash.Comparable(hashSeed, dest)%uint64(len(crowded))]
+}
+
+// isCrowded reports whether dest counts as crowded. When its time is up, exactly one
+// caller gets false. It dials without the option, and calls setCrowded.
+func isCrowded(dest netip.AddrPort) bool {
+	entry := crowdedEntry(dest)
+	c := entry.Load()
+	if c == nil || c.dest != dest {
+		return false
+	}
+	now := time.Now()
+	return now.Before(c.until) || !entry.CompareAndSwap(c, &crowdedDest{dest: dest, until: now.Add(crowdedFor)})
+}
+
+// setCrowded notes whether dest is crowded.
+func setCrowded(dest netip.AddrPort, is bool) {
+	entry := crowdedEntry(dest)
+	if is {
+		entry.Store(&crowdedDest{dest: dest, until: time.Now().Add(crowdedFor)})
+	} else if c := entry.Load(); c != nil && c.dest == dest {
+		entry.CompareAndSwap(c, nil)
+	}
+}
