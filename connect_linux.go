@@ -36,6 +36,7 @@ type socket struct {
 	choice   choice
 	chosen   bool // choice is made, for this attempt
 	retried  bool
+	met      bool // the socket has been connected to itself
 	outdated bool // the kernel has chosen a port that ports do not contain
 	refused  bool // the kernel does not take IP_LOCAL_PORT_RANGE
 
@@ -192,7 +193,7 @@ func (s *socket) look() outcome {
 		s.undo()
 		return settled
 	case sameEndpoint(local, peer):
-		s.err = ErrSelfConnect
+		s.err, s.met = ErrSelfConnect, true
 	case !s.fixed && !s.hook.limits.allows(local.Port()):
 		s.err = errLimitsIgnored(s.hook.limits.String(), local.Port())
 	default:
@@ -258,8 +259,8 @@ func (s *socket) choosePorts() error {
 	s.chosen = true
 	s.choice.clear()
 	own := s.dest.addr.Port()
-	if !s.ports.mayChoose(own) && !s.retried && !(s.dest.udp && !s.ports.known) {
-		own = 0
+	if !s.ports.mayChoose(own) && !s.met && (s.ports.known || !s.retried && !s.dest.udp) {
+		own = 0 // the kernel does not choose it
 	}
 	l := &s.hook.limits
 	if s.fixed || s.refused || own == 0 && !l.limited() && !isCrowded(s.dest.addr) {

@@ -140,7 +140,7 @@ type dial struct {
 	seed     uint32 // random; it says which part of the ports a UDP dial uses first
 }
 
-// A failure is a failed attempt of a dial.
+// A failure is a failed attempt of a dial. The zero failure is none.
 type failure struct {
 	err     error // as the Dialer's caller gets it
 	why     Retry // why another attempt may help; it will not if Err is nil
@@ -183,16 +183,16 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 
 // run makes one attempt after the other.
 func (g *dial) run(ctx context.Context) (net.Conn, error) {
-	var before *failure
+	var before error
 	for retries := 0; ; retries++ {
 		conn, f := g.attempt(ctx, retries)
-		if f == nil {
+		if f.err == nil {
 			return conn, nil
 		}
 		if _, ok := errors.AsType[*net.DNSError](f.err); ok && before != nil {
-			return nil, before.err // a lookup needs a local port, too, but is not retried
+			return nil, before // a lookup needs a local port, too, but is not retried
 		}
-		before = f
+		before = f.err
 
 		retries += f.retries
 		if f.why.Err == nil || retries >= g.policy.max || ctx.Err() != nil {
@@ -209,7 +209,7 @@ func (g *dial) run(ctx context.Context) (net.Conn, error) {
 }
 
 // attempt makes one attempt, after so many retries.
-func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, *failure) {
+func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, failure) {
 	if isUDP(g.target.network) {
 		return g.attemptUDP(ctx)
 	}
@@ -220,7 +220,7 @@ func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, *failure) {
 	conn, err := g.once(ctx, inHook, 0)
 	switch {
 	case err == nil:
-		return conn, nil
+		return conn, failure{}
 	case conn != nil:
 		reset(conn)
 		return nil, g.fail(err)
@@ -229,13 +229,13 @@ func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, *failure) {
 	case g.isNoPort(err):
 		return nil, g.fail(err)
 	}
-	return nil, &failure{err: g.target.netError(err)}
+	return nil, failure{err: g.target.netError(err)}
 }
 
 // hookFailed returns the failure of a dial whose hook may make inHook retries for each
 // address. net's error is that of the first address; another attempt may help another.
-func (g *dial) hookFailed(err error, inHook int) *failure {
-	f := &failure{err: g.target.netError(err), why: g.record.takeLast(), retries: inHook}
+func (g *dial) hookFailed(err error, inHook int) failure {
+	f := failure{err: g.target.netError(err), why: g.record.takeLast(), retries: inHook}
 	op, _ := errors.AsType[*net.OpError](err)
 	if h, ok := any(op.Err).(*hookError); ok {
 		f.retries = h.retries
@@ -254,7 +254,7 @@ func (g *dial) hookFailed(err error, inHook int) *failure {
 // and the error is not that of the next.
 //
 // With limits, each socket is told to use another part of the ports.
-func (g *dial) attemptUDP(ctx context.Context) (net.Conn, *failure) {
+func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 	var kept net.Conn
 	defer func() {
 		if kept != nil {
@@ -265,7 +265,7 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, *failure) {
 	for round := 0; ; round++ {
 		conn, err := g.once(ctx, 0, round)
 		if err == nil {
-			return conn, nil
+			return conn, failure{}
 		}
 		noPort := g.isNoPort(err)
 		if conn != nil {
@@ -279,7 +279,7 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, *failure) {
 
 		switch {
 		case conn == nil && !noPort, g.portIsFixed():
-			return nil, &failure{err: g.target.netError(err)}
+			return nil, failure{err: g.target.netError(err)}
 		case g.limits.limited() && round+1 < g.record.parts && ctx.Err() == nil:
 		case !g.limits.limited() && round == 0 && conn != nil && ctx.Err() == nil:
 		default:
@@ -343,17 +343,17 @@ func (g *dial) isNoPort(err error) bool {
 }
 
 // fail notes an attempt that failed with err, a *net.OpError.
-func (g *dial) fail(err error) *failure {
+func (g *dial) fail(err error) failure {
 	op, _ := errors.AsType[*net.OpError](err)
 	if g.portIsFixed() {
-		return &failure{err: g.target.netError(err)}
+		return failure{err: g.target.netError(err)}
 	}
 	network, address := g.target.network, ""
 	if op.Addr != nil {
 		network, address = socketNetwork(network, addrPort(op.Addr).Addr()), op.Addr.String()
 	}
 	why := Retry{Network: network, Address: address, Attempt: g.record.fail(), Err: op.Err}
-	return &failure{err: g.target.netError(err), why: why}
+	return failure{err: g.target.netError(err), why: why}
 }
 
 // Values of SO_LINGER, in seconds: off, and close(2) with a reset, which leaves no

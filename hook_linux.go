@@ -45,9 +45,31 @@ var plainHook = (&hook{policy: retryPolicy{max: immediateRetries}, checked: true
 // It returns nil if there is nothing to restore, which is always so on Linux. A UDP dial
 // has a hook only if there are limits, or if the caller has one.
 func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
-	h := hook{
+	l := g.limits
+	var from netip.AddrPort
+	if isUDP(g.target.network) {
+		if addrPort(g.target.local).Port() != 0 {
+			l = limits{} // the system does not choose the port
+		}
+		if g.caller == nil && !l.limited() {
+			return nil
+		}
+	} else {
+		var ok bool
+		if from, ok = tcpLocal(g.target.local, g.target.network); !ok {
+			return nil // net refuses LocalAddr
+		}
+		if !from.IsValid() && g.record == nil && inHook == immediateRetries {
+			nd.ControlContext = plainHook
+			return nil
+		}
+	}
+
+	h := &hook{
 		caller:  g.caller,
-		limits:  g.limits,
+		limits:  l,
+		local:   g.target.local,
+		from:    from,
 		anyIPv4: g.target.anyIPv4,
 		policy:  retryPolicy{max: inHook, onRetry: g.policy.onRetry},
 		record:  g.record,
@@ -55,25 +77,8 @@ func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
 		seed:    g.seed,
 		round:   round,
 	}
-	switch {
-	case isUDP(g.target.network) && addrPort(g.target.local).Port() != 0:
-		h.limits = limits{} // the system does not choose the port
-	case isTCP(g.target.network):
-		from, ok := tcpLocal(g.target.local, g.target.network)
-		if !ok {
-			return nil // net refuses LocalAddr
-		}
-		if from.IsValid() {
-			h.local, h.from, nd.LocalAddr = g.target.local, from, nil
-		}
-	}
-	switch {
-	case h.caller != nil, h.limits.limited():
-	case isUDP(g.target.network):
-		return nil
-	case !h.from.IsValid() && h.record == nil && inHook == immediateRetries:
-		nd.ControlContext = plainHook
-		return nil
+	if from.IsValid() {
+		nd.LocalAddr = nil
 	}
 	nd.Control, nd.ControlContext = nil, h.control
 	return nil

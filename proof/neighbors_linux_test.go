@@ -107,7 +107,11 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 					conn, err := dial(network, fmt.Sprintf("127.0.0.1:%d", c.port))
 					require.NoError(t, err, name)
 					value := optionOf(t, conn, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
-					assert.Equal(t, c.want, value != 0, "%s, %s, %s: %#x", network, name, kind, value)
+					want := c.want
+					if network == "udp" && kind == "Dialer" {
+						want = name == "LocalPorts" || name == "AvoidPorts" // else the dial looks at what net returns
+					}
+					assert.Equal(t, want, value != 0, "%s, %s, %s: %#x", network, name, kind, value)
 					nstest.Reset(conn)
 				}
 			}

@@ -24,7 +24,10 @@ import (
 
 // A kernel is what the library can use of the system. Whether MPTCP sockets have the
 // option, too, makes no difference: if a dial over MPTCP fails, net dials over TCP.
-type kernel struct{ portRange, lateBind bool }
+type kernel struct {
+	portRange, lateBind bool
+	oneByOne            bool // connect(2) tries each port of a range (Linux 6.8)
+}
 
 // A portUse is how other sockets have some of the local ports.
 type portUse int
@@ -119,27 +122,36 @@ func oracle(s portState, w dialVariant) answer {
 	}
 
 	bindPicks := !strings.HasSuffix(w.local, "nil") && (w.udp || !s.lateBind)
-	// Without IP_LOCAL_PORT_RANGE, TCP searches an even number of ports and so
-	// leaves one of an odd number out, by chance (inet_csk_find_open_port,
+	// Without IP_LOCAL_PORT_RANGE, and before Linux 6.8, TCP searches an even number of
+	// ports and so leaves one of an odd number out (inet_csk_find_open_port,
 	// __inet_hash_connect).
-	leavesOneOut := !w.udp && !s.portRange && s.system.Len() > 1 && s.system.Len()%2 == 1
+	leavesOneOut := !w.udp && !s.oneByOne && s.system.Len() > 1
+	if !s.portRange {
+		leavesOneOut = leavesOneOut && s.system.Len()%2 == 1
+	}
 	free := s.free(s.how == toElsewhere && !w.udp && !bindPicks)
 	ownFree := s.system.Contains(s.port) && !s.live
 	switch {
 	case len(free) > 0:
 		// A NetDialer's UDP dials use one of the two ranges around the destination's port.
-		oneRange := w.udp && w.via == "NetDialer" && w.local == "nil" && s.portRange
-		// Elsewhere than Linux nothing but a retry has UDP choose another port.
-		metItself := portable && w.udp && w.via == "no retries"
-		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp || metItself, neverSelf: s.portRange, from: free, noPort: leavesOneOut && len(free) == 1 || oneRange, explaining: "ports are free"}
-	case ownFree && (!s.portRange || s.system.Len() == 1 || s.how == reserved && len(s.occupied) == s.system.Len()-1):
+		oneRange := w.udp && w.via == "NetDialer"
+		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: s.portRange, from: free, noPort: leavesOneOut || oneRange, explaining: "ports are free"}
+	case ownFree:
 		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
 		self := s.how != toElsewhere || w.udp || !bindPicks || portable
-		odd := !w.udp && s.system.Len() > 1 && s.system.Len()%2 == 1 // connect(2) has no range here
-		odd = odd || portable && w.udp                               // while the socket that met itself is kept
-		return answer{refused: true, self: self, noPort: odd, explaining: "only the destination's own port is free"}
+		return answer{refused: true, self: self, noPort: leavesOneOut, explaining: "only the destination's own port is free"}
 	}
 	return answer{noPort: true, explaining: "no port is free"}
+}
+
+// unchecked reports whether nothing keeps the dial from a connection to itself: a
+// NetDialer only has the kernel choose from the ports beside the destination's, if it can.
+func (w dialVariant) unchecked(s portState) bool {
+	if !w.udp || w.via != "NetDialer" {
+		return false
+	}
+	beside := len(s.free(false)) > 0
+	return !s.portRange || !beside || w.local == "IP:port" || w.local == ":port"
 }
 
 func (a answer) check(t *testing.T, s portState, w dialVariant, conn net.Conn, err error) {

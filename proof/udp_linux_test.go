@@ -92,12 +92,15 @@ func dialUDPCrowded(t *testing.T) {
 	hasPortRange := !portable && nstest.HasPortRange(t, 0)
 	for _, local := range []net.Addr{nil, udp("127.0.0.1", 0), udp("", 0)} {
 		for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local}) {
+			if kind == "NetDialer" && !hasPortRange {
+				continue // nobody looks at its UDP connections
+			}
 			for range 100 {
 				conn, err := dial("udp", "127.0.0.1:40010")
 				if err == nil {
 					require.False(t, safedial.IsSelfConnect(conn), kind)
 					conn.Close()
-				} else if kind == "Dialer" || local != nil || !hasPortRange { // else it may use the other range
+				} else if kind == "Dialer" { // the other may use the other range
 					require.NoError(t, err, "%s from %v", kind, local)
 				}
 			}
@@ -126,7 +129,6 @@ func awaitUDPPort(t *testing.T) {
 		"Dialer, inside":           {nil, "Dialer", "127.0.0.1:40001", noneToConnect},
 		"Dialer from IP:0":         {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:9000", noneToBind},
 		"Dialer from IP:0, inside": {udp("127.0.0.1", 0), "Dialer", "127.0.0.1:40001", noneToBind},
-		"NetDialer from IP:0":      {udp("127.0.0.1", 0), "NetDialer", "127.0.0.1:9000", noneToBind},
 	} {
 		if portable && c.kind == "NetDialer" {
 			continue // it does not retry
@@ -240,6 +242,9 @@ func TestUDPGroupsAreNotSelfConnections(t *testing.T) {
 					conn.Close()
 				}
 				for kind, dial := range dialsOf(&safedial.Dialer{LocalAddr: local}) {
+					if kind == "NetDialer" && errors.Is(want, safedial.ErrSelfConnect) {
+						continue // nobody checks its UDP connections
+					}
 					conn, err := dial("udp", address)
 					assert.Equal(t, want == nil, err == nil, "%s %s from %v: net says %v, safedial %v", kind, address, local, want, err)
 					if err == nil {
