@@ -24,7 +24,6 @@ package safedial
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -267,11 +266,12 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 	if t, ok := addrTarget(network, local, remote); ok && isTCP(network) {
 		return asConn[*net.TCPConn](d.dial(ctx, t))
 	}
-	if local == nil || remote == nil {
-		return net.DialTCP(network, local, remote)
+	if remote == nil {
+		return net.DialTCP(network, local, nil)
 	}
 	nd := d.settings()
-	return nd.DialTCP(ctx, network, laddr, raddr)
+	conn, err := nd.DialTCP(ctx, network, laddr, raddr)
+	return conn, fromNowhere(err, laddr.IsValid())
 }
 
 // DialUDP acts like [Dialer.DialTCP] for the networks "udp", "udp4" and "udp6". If
@@ -284,32 +284,31 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 	if t, ok := addrTarget(network, local, remote); ok && isUDP(network) {
 		return asConn[*net.UDPConn](d.dial(ctx, t))
 	}
-	if local == nil || remote == nil {
-		return net.DialUDP(network, (*net.UDPAddr)(local), (*net.UDPAddr)(remote))
+	if remote == nil {
+		return net.DialUDP(network, (*net.UDPAddr)(local), nil)
 	}
 	nd := d.settings()
-	return nd.DialUDP(ctx, network, laddr, raddr)
+	conn, err := nd.DialUDP(ctx, network, laddr, raddr)
+	return conn, fromNowhere(err, laddr.IsValid())
 }
 
 // DialIP acts like [net.Dialer.DialIP]. With every Go release, it treats an address
 // that is not valid as DialTCP does. Self-connections, retries and port limits do
 // not apply.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*net.IPConn, error) {
-	var local *net.IPAddr
-	if laddr.IsValid() {
-		local = &net.IPAddr{IP: laddr.AsSlice(), Zone: laddr.Zone()}
+	if ctx == nil {
+		panic("nil context")
 	}
 	if !raddr.IsValid() {
+		var local *net.IPAddr
+		if laddr.IsValid() {
+			local = &net.IPAddr{IP: laddr.AsSlice(), Zone: laddr.Zone()}
+		}
 		return net.DialIP(network, local, nil)
 	}
 	nd := d.settings()
 	conn, err := nd.DialIP(ctx, network, laddr, raddr)
-	if op, ok := errors.AsType[*net.OpError](err); ok && local == nil {
-		// Go 1.26 binds the unspecified address; an IP socket shows that in its
-		// errors alone.
-		err = dialError(op.Net, nil, op.Addr, op.Err)
-	}
-	return conn, err
+	return conn, fromNowhere(err, laddr.IsValid())
 }
 
 // DialUnix acts like [net.Dialer.DialUnix]. Self-connections, retries and port

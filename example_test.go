@@ -109,6 +109,36 @@ func ExampleDialTCP() {
 	// Output: *net.TCPConn: hello
 }
 
+func ExampleDialUDP() {
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer packets.Close()
+
+	conn, err := safedial.DialUDP("udp", nil, packets.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(safedial.IsSelfConnect(conn))
+	// Output: false
+}
+
+// A program that is handed a net.Dialer keeps its settings.
+func ExampleFrom() {
+	l := greet()
+	defer l.Close()
+
+	nd := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	conn, err := safedial.From(nd).Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	read(conn)
+	// Output: *net.TCPConn: hello
+}
+
 func ExampleDialer_DialTCP() {
 	l := greet()
 	defer l.Close()
@@ -253,6 +283,13 @@ func ExamplePortRange() {
 	r := safedial.PortRange{Low: 32768, High: 60999}
 	fmt.Println(r, r.Len(), r.Contains(40000), r.Contains(5432))
 	// Output: 32768-60999 28232 true false
+}
+
+// AvoidPorts takes single ports and ranges, such as Kubernetes' NodePorts.
+func ExamplePorts() {
+	d := safedial.Dialer{AvoidPorts: append(safedial.Ports(40000, 40002), safedial.PortRange{Low: 30000, High: 32767})}
+	fmt.Println(d.AvoidPorts)
+	// Output: [40000 40002 30000-32767]
 }
 
 func ExampleLocalPortRange() {

@@ -134,8 +134,8 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 	return h.connect(ctx, s, network, address, c)
 }
 
-// connect connects the socket. It tries the parts of the ports one after the other, and
-// for each retry once more from the first.
+// connect connects the socket. It tries the parts of the ports one after the other. If
+// none of them does, the attempt has failed, and a retry begins with the first part again.
 func (h *hook) connect(ctx context.Context, s *socket, network, address string, c syscall.RawConn) error {
 	for retries := 0; ; {
 		how := s.try(c)
@@ -143,46 +143,47 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 			return s.err
 		}
 
-		switch {
-		case how != spent && s.nextPart():
-			// Another part of the ports is no retry.
-			if ctx.Err() != nil {
-				return endedError(ctx)
-			}
-		default:
-			why := Retry{Network: network, Address: address, Attempt: retries + 1, Err: s.reason}
-			if failed := h.record.fail(); failed > 0 {
-				why.Attempt = failed
-			}
-			again := how != spent && retries < h.policy.max && ctx.Err() == nil
-			if again && retries >= immediateRetries {
-				again = s.worthWaiting(c)
-			}
-			if !again {
-				if h.record != nil && s.worthWaiting(c) {
-					h.record.setLast(why)
-				}
-				return s.finalError(how, retries)
-			}
-			if h.policy.onRetry != nil {
-				h.policy.onRetry(ctx, why)
-			}
-			if err := pause(ctx, retries); err != nil {
-				return err
-			}
-			retries++
-			s.firstPart()
+		goesOn := how != spent && ctx.Err() == nil
+		another := s.nextPart() // which is no retry
+		if !another {
+			goesOn = goesOn && retries < h.policy.max && (retries < immediateRetries || s.worthWaiting(c))
 		}
 
-		// Some of the options that the caller's hook has set were lost with the connection.
-		// It is not called after EADDRNOTAVAIL, which changes nothing: some options, such
-		// as SO_LOCK_FILTER, are accepted once. If it fails, a new socket may do.
-		if how == undone {
-			if err := h.callCaller(ctx, network, address, c); err != nil {
-				return s.finalError(spent, retries)
+		// With a connection that was undone, the socket has lost some of the options that
+		// the caller's hook has set. After EADDRNOTAVAIL it has them all, and the hook is not
+		// called: it may set one that a socket takes only once, such as SO_LOCK_FILTER. If it
+		// fails, a new socket may do.
+		if goesOn && how == undone {
+			if h.callCaller(ctx, network, address, c) != nil {
+				how, goesOn = spent, false
 			}
 			s.examined = false
 		}
+		if goesOn && another {
+			continue
+		}
+
+		why := Retry{Network: network, Address: address, Attempt: retries + 1, Err: s.reason}
+		if failed := h.record.fail(); failed > 0 {
+			why.Attempt = failed
+		}
+		if !goesOn {
+			if ctx.Err() != nil && another {
+				return endedError(ctx)
+			}
+			if h.record != nil && s.worthWaiting(c) {
+				h.record.setLast(why)
+			}
+			return s.finalError(how, retries)
+		}
+		if h.policy.onRetry != nil {
+			h.policy.onRetry(ctx, why)
+		}
+		if err := pause(ctx, retries); err != nil {
+			return err
+		}
+		retries++
+		s.firstPart()
 	}
 }
 

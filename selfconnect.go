@@ -67,11 +67,7 @@ func innermost(conn net.Conn) net.Conn {
 		if !ok || isNil(conn) {
 			break
 		}
-		inner := wrapper.NetConn()
-		if inner == nil {
-			break
-		}
-		conn = inner
+		conn = wrapper.NetConn()
 	}
 	return conn
 }

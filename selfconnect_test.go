@@ -85,7 +85,7 @@ func TestIsSelfConnect(t *testing.T) {
 		"tls":                    {tls.Client(self, new(tls.Config)), true},
 		"tls, real":              {tls.Client(apart, new(tls.Config)), false},
 		"wrapped twice":          {&wrapper{ends: apart, inner: &wrapper{ends: apart, inner: self}}, true},
-		"wrapping nothing":       {&wrapper{ends: self}, true},
+		"wrapping nothing":       {&wrapper{ends: self}, false},
 		"wrapping itself":        {loop, false},
 		"a socket tells nothing": {mute{self}, false},
 	} {

@@ -101,6 +101,16 @@ func tcpAddr(ap netip.AddrPort) *net.TCPAddr {
 	return net.TCPAddrFromAddrPort(ap)
 }
 
+// fromNowhere returns the error of a typed dial as Go 1.27 has it. If laddr is not valid,
+// Go 1.26 has the unspecified address in its errors.
+func fromNowhere(err error, laddrIsValid bool) error {
+	op, ok := any(err).(*net.OpError)
+	if !ok || laddrIsValid {
+		return err
+	}
+	return dialError(op.Net, nil, op.Addr, op.Err)
+}
+
 // netAddr returns a as an address of the network, and nil for nil.
 func netAddr(network string, a *net.TCPAddr) net.Addr {
 	switch {

@@ -2,9 +2,11 @@ package proof
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/safedial/safedial"
 	"github.com/safedial/safedial/internal/nstest"
@@ -123,6 +126,44 @@ func TestLosingLegIsClosed(t *testing.T) {
 	})
 }
 
+// TestLingeringOfEachLeg has a hook set SO_LINGER for the sockets of one family, while the
+// sockets of both are there: the connection lingers as the hook has set its own socket.
+func TestLingeringOfEachLeg(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		nstest.Serve(t, "tcp", ":40000")
+		linger := setLinger(5)
+		for _, lingers := range []string{"tcp4", "tcp6"} {
+			met := make(chan struct{})
+			d := safedial.Dialer{Resolver: both(t), FallbackDelay: 1}
+			d.ControlContext = func(ctx context.Context, network, address string, c syscall.RawConn) error {
+				if network == lingers {
+					if err := linger(network, address, c); err != nil {
+						return err
+					}
+				}
+				select { // neither leg goes on before the hook has set the other one
+				case met <- struct{}{}:
+				case <-met:
+				case <-ctx.Done():
+				}
+				return nil
+			}
+			got := map[string]int{}
+			for range 200 {
+				conn, err := d.Dial("tcp", "both.test:40000")
+				require.NoError(t, err)
+				isIPv4 := nstest.AddrPort(conn.RemoteAddr()).Addr().Is4()
+				network := map[bool]string{true: "tcp4", false: "tcp6"}[isIPv4]
+				got[fmt.Sprintf("%s %t", network, optionOf(t, conn, unix.SOL_SOCKET, unix.SO_LINGER) != 0)]++
+				nstest.Reset(conn)
+			}
+			other := map[string]string{"tcp4": "tcp6", "tcp6": "tcp4"}[lingers]
+			assert.Zero(t, got[lingers+" false"], "%s connections that do not linger: %v", lingers, got)
+			assert.Zero(t, got[other+" true"], "%s connections that linger: %v", other, got)
+		}
+	})
+}
+
 // TestAddressWithoutSourceIsDialedOnce has a name whose first address fails for good,
 // because IPv6 is off: that costs the others nothing.
 func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
@@ -159,4 +200,68 @@ func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUnspecifiedAddresses dials from, and to, every form of no address. What is dialed,
+// what a hook sees, and the error are net's.
+func TestUnspecifiedAddresses(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		if !nstest.HasIPv6() {
+			t.Skip("the kernel has no IPv6")
+		}
+		nstest.Hosts(t, nstest.DualLocalhost)
+		nstest.Serve(t, "tcp", "127.0.0.1:"+livePort)
+		nstest.Serve(t, "tcp", "[::1]:"+livePort)
+		nstest.Serve(t, "tcp", "127.0.0.1:40001") // of one family alone
+		hosts := []string{
+			"", "0.0.0.0", "::", "::ffff:0.0.0.0", "127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost",
+		}
+		locals := []struct {
+			name string
+			addr net.TCPAddr
+		}{
+			{"no address", net.TCPAddr{}},
+			{"an empty IP", net.TCPAddr{IP: net.IP{}}},
+			{"0.0.0.0", net.TCPAddr{IP: net.IPv4zero}},
+			{"0.0.0.0 of 4 bytes", net.TCPAddr{IP: net.IPv4zero.To4()}},
+			{"127.0.0.1", net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}},
+			{"::", net.TCPAddr{IP: net.IPv6zero}},
+			{"::%lo", net.TCPAddr{IP: net.IPv6zero, Zone: "lo"}},
+			{"::1", net.TCPAddr{IP: net.IPv6loopback}},
+			{"::1%lo", net.TCPAddr{IP: net.IPv6loopback, Zone: "lo"}},
+		}
+		for _, local := range locals {
+			for _, network := range []string{"tcp", "udp", "tcp4", "udp4", "tcp6", "udp6"} {
+				for _, host := range hosts {
+					for _, port := range []string{livePort, "40001"} {
+						compareFrom(t, local.name, &local.addr, network, net.JoinHostPort(host, port))
+					}
+				}
+			}
+		}
+	})
+}
+
+// compareFrom compares a dial with net.Dialer's.
+func compareFrom(t *testing.T, name string, from *net.TCPAddr, network, address string) {
+	t.Helper()
+	var local net.Addr = from
+	if network[:3] == "udp" {
+		local = (*net.UDPAddr)(from)
+	}
+	row := parityCase{
+		name: network + " from " + name + " to " + address, dialer: net.Dialer{LocalAddr: local},
+		dial: func(m dialer, ctx context.Context) (net.Conn, error) { return m.DialContext(ctx, network, address) },
+	}
+	if from.IP.To4() == nil && len(from.IP) > 0 && network[:3] == "tcp" {
+		row.but = func(o *outcome) {
+			if from.IP.IsUnspecified() {
+				asIPv4(o) // an IPv4 socket dials an IPv4 address
+			}
+			if strings.HasPrefix(address, "[::]") && len(o.Controls) > 1 {
+				o.Controls = o.Controls[:1] // net goes on to 0.0.0.0, which is ::1, too
+			}
+		}
+	}
+	row.compare(t)
 }

@@ -209,3 +209,19 @@ func bindControl(host string) controlFunc {
 		})
 	}
 }
+
+// hideSysctls hides /proc/sys, as systemd's ProcSubset=pid does.
+func hideSysctls(t *testing.T) {
+	t.Helper()
+	require.NoError(t, unix.Mount("none", "/proc/sys", "tmpfs", 0, ""))
+}
+
+// ended closes a connection, and returns whether it was connected to itself, and the
+// text of the dial's error.
+func ended(conn net.Conn, err error) (isSelf bool, text string) {
+	if err != nil {
+		return false, err.Error()
+	}
+	defer nstest.Reset(conn)
+	return safedial.IsSelfConnect(conn), ""
+}
