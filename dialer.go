@@ -1,19 +1,25 @@
-// Package safedial provides a replacement for [net.Dialer] that never returns a TCP
-// or UDP connection that is connected to itself. When a program dials a port of its
-// own host on which nothing listens, the kernel may choose the same port as the
-// source port: the socket connects to itself, and the port is blocked for a minute
-// after it is closed. On Linux, safedial checks both ends of the socket and undoes
-// a connection to itself, which frees the port immediately. From Linux 6.3 on, it
-// also asks the kernel for another port. If every retry is a self-connection, the
-// dial fails with "connection refused". On other systems, it checks the connection
-// that net.Dialer returns. Resolution, Happy Eyeballs, deadlines and the
-// connections are package net's. safedial does not filter addresses, does not see
-// through NAT, and lets two sockets connect to each other. An ordinary connection
-// may still have a server's port: see AvoidPorts.
+// Package safedial provides a replacement for [net.Dialer] that never returns a TCP or
+// UDP connection that is connected to itself.
+//
+// When a program dials a port of its own host on which nothing listens, the kernel may
+// choose that port as the source port. The socket then connects to itself: the program
+// receives what it sends, and after it has closed the connection, no server can listen on
+// the port for a minute.
+//
+// On Linux, safedial connects TCP sockets itself, looks at both ends, and undoes a
+// connection of a socket to itself, which frees the port immediately. From Linux 6.3 on it
+// also asks the kernel for another port. On other systems, and for UDP, it looks at the
+// connection that net.Dialer returns. If every retry is a self-connection, the dial fails
+// with "connection refused". Name resolution, Happy Eyeballs, deadlines and the
+// connections themselves are package net's.
+//
+// safedial does not filter addresses, does not see through NAT, and does not prevent two
+// sockets from connecting to each other. To keep ordinary connections off a server's port,
+// use AvoidPorts.
 //
 // Replace net.Dialer with safedial.Dialer, or pass a method:
 //
-//	d := safedial.Dialer{Timeout: 5 * time.Second}
+//	d := &safedial.Dialer{Timeout: 5 * time.Second}
 //	conn, err := d.DialContext(ctx, "tcp", "127.0.0.1:40000")
 //
 //	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -61,9 +67,9 @@ type Dialer struct {
 	// bound; if no port is left, the error matches EADDRINUSE. If its port is not
 	// 0, a self-connection is not retried, because a retry would use the same port.
 	//
-	// On Linux, safedial binds TCP and UDP sockets to LocalAddr itself. If its IP is
-	// not the unspecified address, [net/http/httptrace] and Resolver get the network
-	// with the family of that IP, such as "tcp4" for "tcp". If its IP is "::", a
+	// On Linux, safedial binds TCP sockets to LocalAddr itself. If its IP is not the
+	// unspecified address, [net/http/httptrace] and Resolver get the network with the
+	// family of that IP, such as "tcp4" instead of "tcp". If its IP is "::", a TCP
 	// socket that dials an IPv4 address is an IPv4 socket.
 	LocalAddr net.Addr
 
@@ -105,12 +111,15 @@ type Dialer struct {
 	// it from two goroutines. If nil, or if ControlContext is not nil, Control is not
 	// called.
 	//
-	// Control is called again for each retry, and if a UDP dial tries another range
-	// of local ports. On Linux, a retry of a TCP dial uses the same socket, so that
-	// settings from earlier calls may still be there. If Control binds the socket
-	// to a port, that port is used; on Linux, a self-connection is then not
-	// retried. If Control sets IP_LOCAL_PORT_RANGE, the port is chosen from that
-	// range.
+	// Control is called once for each socket. On Linux, it is called again with the
+	// same TCP socket after a connection was undone, because the socket has lost some
+	// options with it; those set by an earlier call may persist. If that call fails,
+	// the dial goes on with another socket. A UDP dial may use several sockets: see
+	// MaxRetries and AvoidPorts.
+	//
+	// If Control binds the socket to a port, that port is used; on Linux, a
+	// self-connection is then not retried. If Control sets IP_LOCAL_PORT_RANGE, the
+	// port is chosen from that range.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// ControlContext is like Control, with the context of the dial of this address.
@@ -123,17 +132,19 @@ type Dialer struct {
 	// that follows if that fails. If zero, it is 2, as in package net. If negative,
 	// dials are not retried.
 	//
-	// The first retries follow immediately. If the system found no local port, those
-	// after the second wait: 1 ms, then twice as long each time, up to 128 ms. With a
-	// large number, a dial is retried until the context ends, about eight times a
-	// second; each retry searches all ports once more. A destination to which the
-	// host has no source address is not retried after a pause. If dials often find no
+	// The first two retries follow immediately; on Linux, those of a TCP dial use the
+	// same socket. If all addresses have failed then, each further retry dials all of
+	// them again, after a pause: 1 ms, then twice as long each time, up to 128 ms. With
+	// a large number, a dial is retried until the context ends, about eight times a
+	// second; each retry searches all ports once more. If the host has no source
+	// address for a destination, the dial does not wait for it. If dials often find no
 	// port, close connections earlier, let them be reused, or widen the local port
 	// range.
 	//
-	// On systems other than Linux, a retry is a dial of all addresses, and package
-	// net by itself dials a TCP address up to three times before that. On Linux, a
-	// retry of a UDP dial without LocalAddr may be one, too.
+	// A UDP dial that got the destination's port at once makes a second socket while
+	// the first is open, so that the system chooses another port. That is no retry. On
+	// systems other than Linux, a retry is a dial of all addresses, and package net by
+	// itself dials a TCP address up to three times before that.
 	MaxRetries int
 
 	// OnRetry is called before each retry, and before the pause that precedes it.
@@ -148,8 +159,8 @@ type Dialer struct {
 	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to
 	// keep clear of ports that this program listens on, or to match a firewall
 	// rule. The port is chosen from LocalPorts and from the system's
-	// [LocalPortRange], and is never the destination's. If zero, there is no limit.
-	// A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
+	// [LocalPortRange]; the destination's own port comes last. If zero, there is no
+	// limit. A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
 	// specifies, nor to IP and Unix networks.
 	//
 	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.
@@ -160,11 +171,16 @@ type Dialer struct {
 	// reserved ports or the caller's own range leaves none.
 	LocalPorts PortRange
 
-	// AvoidPorts are ports that the system must not choose as the local port, for
-	// TCP and UDP, such as those that this program listens on from time to time. If
-	// empty, there is no limit. Order and duplicates do not matter, and port 0 is
-	// ignored. AvoidPorts has the same requirements, exceptions and errors as
-	// LocalPorts.
+	// AvoidPorts are ports that the system must not choose as the local port, for TCP
+	// and UDP, such as those that this program listens on from time to time:
+	// Ports(40000, 40002), a range such as {Low: 30000, High: 32767}, or the result of
+	// [ReservedPorts]. If empty, there is no limit. Order and overlaps do not matter.
+	// A Low of 0 means 1, and the zero PortRange is ignored. AvoidPorts has the same
+	// requirements, exceptions and errors as LocalPorts.
+	//
+	// The ports to avoid split the others into parts, and the kernel can be told one
+	// part at a time. If one has no port left, the next is tried, which is no retry: on
+	// the same socket for TCP, on another one for UDP.
 	AvoidPorts []PortRange
 
 	multipath net.Dialer // which holds what SetMultipathTCP has set
@@ -187,21 +203,22 @@ func (d *Dialer) SetMultipathTCP(use bool) {
 // NetDialer returns a net.Dialer with d's settings, for APIs that require one, such
 // as [crypto/tls.Dialer]. Later changes to d do not affect it.
 //
-// On Linux, the returned dialer prevents self-connections, retries as d does, and
-// calls OnRetry. It differs from d as follows. Its LocalAddr is nil and its
-// ControlContext is set, so both must be set on d. If LocalAddr is set on the
-// result, or its DialTCP is called with a laddr, TCP dials fail with EINVAL. If a
-// UDP address is set as its LocalAddr, or its DialUDP is called with a laddr, the
-// dial fails with EINVAL if d.LocalAddr is set, or else it may return a
-// self-connection. A Control set on the result is not called. With a LocalAddr of
-// one family, the dial of a name may return the error of an address of the other
-// family; use "tcp4" or "tcp6". Errors do not include LocalAddr, and one that
-// matches EADDRNOTAVAIL has one more link in its chain. UDP dials from a port of
-// the system's choice are not retried if no port is left, and no UDP connection is
-// checked: a self-connection is possible within a tenth of a second after the local
-// port range or the thread's network namespace has changed, in a sandbox that
-// ignores IP_LOCAL_PORT_RANGE, and behind a load balancer that replaces the
-// destination.
+// On Linux, its TCP dials prevent self-connections, retry as d does, and call OnRetry. It
+// differs from d as follows:
+//
+//   - For UDP, it tells the kernel one range of ports beside the destination's, if the
+//     kernel has IP_LOCAL_PORT_RANGE, and does nothing else: no retry, and no look at the
+//     connection. If LocalPorts or AvoidPorts are set, a dial fails rather than ignore
+//     them.
+//   - The retries after the second, and their pauses, are those of one address. The other
+//     addresses of a name wait for them.
+//   - A LocalAddr for TCP must be set on d: its own is nil then, and so is its Control,
+//     because ControlContext is set. If LocalAddr is set on the result, or its DialTCP is
+//     called with a laddr, TCP dials fail with EINVAL.
+//   - With a LocalAddr of one family, the dial of a name may return the error of an
+//     address of the other family; use "tcp4" or "tcp6".
+//   - Errors of TCP dials do not include LocalAddr, and one that matches EADDRNOTAVAIL has
+//     one more link in its chain.
 //
 // On other systems, the result is a net.Dialer with the same settings, and nothing
 // else. If LocalPorts or AvoidPorts are set, its TCP and UDP dials fail.
@@ -227,8 +244,8 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-// DialTimeout acts like Dial with a timeout instead of d.Timeout, so that d has the
-// interface that github.com/lib/pq takes. d.Deadline still applies. If the timeout
+// DialTimeout acts like Dial with a timeout instead of d.Timeout. With it, d implements
+// the Dialer interface of github.com/lib/pq. d.Deadline still applies. If the timeout
 // is zero, there is none. If it is negative, the dial fails immediately.
 func (d *Dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	limited := *d
@@ -257,7 +274,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // whatever laddr's port. If laddr is valid and its port is 0, the system chooses the
 // port. If raddr is not valid, the error is net's "missing address". If raddr is
 // "::", the dial does not fall back to IPv4. Unlike net's, the dial is reported to
-// [net/http/httptrace].
+// [net/http/httptrace]. If ctx is nil, DialTCP panics.
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*net.TCPConn, error) {
 	if ctx == nil {
 		panic("nil context")

@@ -144,7 +144,7 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 		}
 
 		goesOn := how != spent && ctx.Err() == nil
-		another := s.nextPart() // which is no retry
+		another := s.choice.advance() // which is no retry
 		if !another {
 			goesOn = goesOn && retries < h.policy.max && (retries < immediateRetries || s.worthWaiting(c))
 		}
@@ -172,7 +172,7 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 				return endedError(ctx)
 			}
 			if h.record != nil && s.worthWaiting(c) {
-				h.record.setLast(why)
+				h.record.last.Store(&why)
 			}
 			return s.finalError(how, retries)
 		}
@@ -183,7 +183,7 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 			return err
 		}
 		retries++
-		s.firstPart()
+		s.begin()
 	}
 }
 

@@ -61,6 +61,14 @@ func (r PortRange) intersect(other PortRange) PortRange {
 	return both
 }
 
+// open returns r as IP_LOCAL_PORT_RANGE means it: a High of 0 is no bound.
+func (r PortRange) open() PortRange {
+	if r.High == 0 {
+		r.High = everyPort.High
+	}
+	return r
+}
+
 // LocalPortRange returns the range of ephemeral ports, from which the system chooses
 // the local port of a socket that does not specify one. The range applies to TCP and
 // UDP over IPv4 and IPv6. Each call reads it anew.

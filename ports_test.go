@@ -1,13 +1,8 @@
 package safedial
 
 import (
-	"encoding/binary"
-	"fmt"
-	"math"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,9 +18,9 @@ func TestSystemPorts(t *testing.T) {
 	assert.True(t, known.otherParity(40004))
 	assert.False(t, known.otherParity(40005))
 	assert.False(t, known.otherParity(40012), "outside of the range")
-	assert.Equal(t, 7, known.usable(everyPort))
-	assert.Equal(t, 0, known.usable(PortRange{40010, 40100}))
-	assert.Equal(t, 1, known.usable(PortRange{40000, 40003}))
+	assert.Equal(t, 7, usable(known.local, known.reserved))
+	assert.Equal(t, 0, usable(PortRange{40010, 40010}, known.reserved))
+	assert.Equal(t, 3, usable(PortRange{40001, 40005}, known.reserved))
 
 	unknown := &systemPorts{local: defaultPortRange}
 	assert.True(t, unknown.mayChoose(32768))
@@ -121,174 +116,5 @@ func TestCrowded(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		assert.False(t, isCrowded(dest), "the one that asks again")
 		assert.True(t, isCrowded(dest), "the others")
-	})
-}
-
-// TestChoice goes through every port to avoid, with and without a second one, every own
-// port, system range and allowed range of a small world at the bottom, the middle and the
-// top of the port numbers.
-func TestChoice(t *testing.T) {
-	cases := 0
-	for _, base := range []int{1, 40000, 65535 - 5} {
-		ports := PortRange{uint16(base), uint16(base + 5)}
-		for _, system := range subranges(ports) {
-			for _, allowed := range append(subranges(ports), everyPort) {
-				for port := base - 1; port <= min(base+6, 65535); port++ {
-					for _, avoid := range [][]PortRange{nil, Ports(uint16(port)), {{uint16(port), uint16(min(port+2, 65535))}}} {
-						for _, known := range []bool{true, cases%50 != 0} {
-							own := uint16(base + cases%7)
-							s := &systemPorts{local: system, known: known, reserved: Ports(uint16(base + cases%5))}
-							checkChoice(t, s, allowed, avoid, own)
-							cases++
-						}
-					}
-				}
-			}
-		}
-	}
-	t.Logf("%d cases", cases)
-}
-
-func subranges(r PortRange) []PortRange {
-	var all []PortRange
-	for low := int(r.Low); low <= int(r.High); low++ {
-		for high := low; high <= int(r.High); high++ {
-			all = append(all, PortRange{uint16(low), uint16(high)})
-		}
-	}
-	return all
-}
-
-// checkChoice checks that the parts hold each port once that may be chosen, and no other,
-// as the kernel takes them if the system's range is known, and that the own port is last.
-func checkChoice(t *testing.T, s *systemPorts, allowed PortRange, avoid []PortRange, own uint16) {
-	t.Helper()
-	d := Dialer{LocalPorts: allowed, AvoidPorts: avoid}
-	l := limits{only: d.LocalPorts, avoid: merge(slices.DeleteFunc(slices.Clone(avoid), func(r PortRange) bool { return r.Len() == 0 }))}
-	var c choice
-	c.fill(s, allowed, l.avoid, own, rand.Uint32(), true)
-	what := fmt.Sprintf("around %v and %d, of %v, system %+v", avoid, own, allowed, s)
-
-	var covered [1 << 16]uint8
-	low, high := uint16(1), uint16(65535)
-	if s.known {
-		low, high = s.local.Low, s.local.High
-	}
-	for ; c.next < c.count(); c.next++ {
-		r := c.part()
-		if s.known {
-			r = clamp(r, s.local)
-		}
-		for p := int(max(r.Low, 1)); p <= int(r.High); p++ {
-			covered[p]++
-			if p == int(own) {
-				require.Equal(t, c.count()-1, c.next, "the own port is not last: %s", what)
-			}
-		}
-	}
-	for p := int(low); p <= int(high); p++ {
-		port := uint16(p)
-		want := uint8(0)
-		if l.allows(port) {
-			want = 1
-		}
-		isReserved := s.known && slices.Contains(s.reserved, PortRange{port, port})
-		if covered[p] != want && !isReserved {
-			t.Fatalf("port %d is there %d times, %s", p, covered[p], what)
-		}
-	}
-}
-
-// clamp is what the kernel makes of r: it ignores a bound outside system.
-func clamp(r, system PortRange) PortRange {
-	effective := system
-	if system.Contains(r.Low) {
-		effective.Low = r.Low
-	}
-	if system.Contains(r.High) {
-		effective.High = r.High
-	}
-	return effective
-}
-
-// TestChoiceIsWeighed: each port other than the destination's is equally likely to be in
-// the first part, and a reserved one does not count.
-func TestChoiceIsWeighed(t *testing.T) {
-	const tries = 20000
-	s := &systemPorts{local: PortRange{1000, 1999}, known: true, reserved: []PortRange{{1500, 1899}}}
-	var c choice
-	first := func(seed uint32) PortRange {
-		c.fill(s, everyPort, nil, 1100, seed, false)
-		require.Equal(t, 3, c.count())
-		return c.part()
-	}
-	below := 0
-	for range tries {
-		if first(rand.Uint32()) == (PortRange{1, 1099}) {
-			below++
-		}
-	}
-	assert.InDelta(t, tries*100/599, below, tries/50)
-	assert.Equal(t, PortRange{1, 1099}, first(0))
-	assert.Equal(t, PortRange{1101, 65535}, first(math.MaxUint32))
-}
-
-// TestChoiceIsLinear: the longest lists take as long for each range as short ones.
-func TestChoiceIsLinear(t *testing.T) {
-	lists := func(n int) (s *systemPorts, avoid []PortRange) {
-		s = &systemPorts{local: PortRange{1, 65535}, known: true}
-		for i := range n {
-			port := uint16(65535 / n * i)
-			avoid = append(avoid, PortRange{port + 1, port + 1})
-			s.reserved = append(s.reserved, PortRange{port + 2, port + 2})
-		}
-		return s, avoid
-	}
-	cost := func(n int) time.Duration {
-		s, avoid := lists(n)
-		least := time.Hour
-		var c choice
-		for range 20 {
-			start := time.Now()
-			for range 16_000 / n {
-				c.fill(s, everyPort, avoid, 0, 0, true)
-			}
-			least = min(least, time.Since(start))
-		}
-		return least
-	}
-	few, many := cost(500), cost(16_000)
-	t.Logf("the same number of ranges takes %v in lists of 500, and %v in one of 16,000", few, many)
-	assert.Less(t, many, 8*few) // 32 times, if it were quadratic
-}
-
-// FuzzChoice is TestChoice for any ranges.
-func FuzzChoice(f *testing.F) {
-	f.Add(uint16(40000), uint16(32768), uint16(60999), uint16(0), uint16(0), []byte{})
-	f.Add(uint16(32768), uint16(32768), uint16(60999), uint16(0), uint16(40000), []byte{0x9c, 0x40, 0x9c, 0x42})
-	f.Add(uint16(60999), uint16(32768), uint16(60999), uint16(50000), uint16(0), []byte{0, 0, 0, 0})
-	f.Add(uint16(1), uint16(1), uint16(1), uint16(1), uint16(1), []byte{0, 0, 0, 5, 0xff, 0, 0xff, 0xff})
-	f.Add(uint16(65535), uint16(65535), uint16(65535), uint16(1), uint16(65535), []byte{0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, own, systemLow, systemHigh, low, high uint16, list []byte) {
-		if systemLow == 0 || systemHigh < systemLow {
-			return // no kernel takes it
-		}
-		d := Dialer{LocalPorts: PortRange{low, high}}
-		for ; len(list) >= 4; list = list[4:] {
-			a, b := binary.BigEndian.Uint16(list), binary.BigEndian.Uint16(list[2:])
-			d.AvoidPorts = append(d.AvoidPorts, PortRange{min(a, b), max(a, b)})
-		}
-		l, err := d.portLimits()
-		if err != nil {
-			require.True(t, strings.Contains(err.Error(), "above the last") || !hookConnects, "%v", err)
-			return
-		}
-		allowed := l.only
-		if allowed == (PortRange{}) {
-			allowed = everyPort
-		}
-		for _, known := range []bool{true, false} {
-			checkChoice(t, &systemPorts{local: PortRange{systemLow, systemHigh}, known: known}, allowed, l.avoid, own)
-		}
 	})
 }

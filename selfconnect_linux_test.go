@@ -132,13 +132,14 @@ func TestLocalPortRangeOption(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
+	desc := descriptor{fd: fd}
 	for set, want := range map[PortRange]PortRange{
 		{}: everyPort, {40000, 0}: {40000, 65535}, {0, 40000}: {0, 40000}, {40000, 40001}: {40000, 40001},
 	} {
-		require.NoError(t, setLocalPortRange(fd, set))
-		assert.Equal(t, set, localPortRangeOption(fd))
+		require.NoError(t, desc.setPortRange(set))
+		assert.Equal(t, set, desc.portRange())
 		if set != (PortRange{}) {
-			assert.Equal(t, want, open(set))
+			assert.Equal(t, want, set.open())
 		}
 	}
 }
@@ -178,7 +179,7 @@ func connectAll(t *testing.T, r PortRange) PortRange {
 		require.NoError(t, err)
 		defer unix.Close(fd)
 		setLinger(uintptr(fd), lingerReset)
-		require.NoError(t, setLocalPortRange(fd, r))
+		require.NoError(t, (&descriptor{fd: fd}).setPortRange(r))
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9000}); err != nil {
 			require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
 			return got

@@ -1,0 +1,215 @@
+package safedial
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+)
+
+// A choice says which local ports the kernel is to choose from for a socket.
+//
+// IP_LOCAL_PORT_RANGE takes one range of ports, so each port that must not be chosen cuts
+// the ports in two parts, which are tried one after the other. The destination's own port
+// is cut out, too, and comes last, by itself: a connection from it is one to itself,
+// unless the destination is on another host.
+type choice struct {
+	limits *limits
+	dest   netip.AddrPort
+	ports  *systemPorts
+	seed   uint32 // random; 0: another for each attempt
+
+	// What is known of this socket.
+	udp      bool
+	callers  PortRange // IP_LOCAL_PORT_RANGE as the caller's hook has left it
+	refused  bool      // the kernel does not take the option
+	met      bool      // the socket has been connected to itself, so the kernel may choose own
+	outdated bool      // the kernel has chosen a port that is not in ports
+
+	// The parts of this attempt.
+	made    bool
+	retry   bool // this is not the first attempt
+	parts   []part
+	first   int    // the index of the part that comes first; the others follow in turn
+	own     uint16 // the port that comes after the parts, 0 if none does
+	next    int    // how many parts have been tried
+	leftOut bool   // some parts are not among them, because they have no usable port
+}
+
+// A part is a range of ports that the kernel is told to choose from.
+type part struct {
+	ports  PortRange
+	usable int // how many of them it may choose, as far as is known
+}
+
+// make makes the choice for an attempt. It has no parts if the kernel may choose as it
+// does by itself.
+//
+// The kernel is told which ports to choose from only if that is needed: if it may choose
+// the destination's own port, if there are limits, or if the destination is crowded. With
+// the option set, connect(2) goes through the ports one by one. Without, it goes through
+// every second port first, and leaves the others to programs that bind port 0. So a dial
+// that sets the option without need takes ports from servers.
+func (c *choice) make() error {
+	c.made = true
+	c.clear()
+	limited := c.limits.limited()
+
+	// What was read about the ports may be out of date, or another namespace's, and it is a
+	// guess if nothing could be read. That is good enough for a first try, because the
+	// look tells more; but a UDP socket of a NetDialer has no other.
+	own := c.dest.Port()
+	guess := !c.ports.known && !c.retry && !c.udp
+	if !c.ports.mayChoose(own) && !c.met && (c.ports.known || guess) {
+		own = 0
+	}
+	if c.refused || own == 0 && !limited && !isCrowded(c.dest) {
+		return nil
+	}
+
+	allowed := everyPort
+	if c.limits.only != (PortRange{}) {
+		allowed = c.limits.only
+	}
+	byCaller := c.callers != PortRange{}
+	if byCaller {
+		allowed = allowed.intersect(c.callers.open())
+	}
+	c.fill(allowed, own, limited || byCaller)
+	if c.count() == 0 && limited {
+		return c.errNoPort(allowed)
+	}
+	return nil
+}
+
+// fill makes the parts of the ports in allowed. If own is not 0, it is cut out.
+//
+// With strict set, parts without a usable port are left out. The kernel ignores each bound
+// that lies outside of the local port range, so such a part would mean every port of that
+// range, also those that are not allowed. If the range is not known, no part is left out.
+func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
+	c.split(allowed, own)
+	strict = strict && c.ports.known
+	if strict {
+		all := len(c.parts)
+		c.parts = slices.DeleteFunc(c.parts, func(p part) bool { return p.usable == 0 })
+		c.leftOut = len(c.parts) < all
+	}
+	if allowed.Contains(own) && c.limits.allows(own) && (!strict || c.ports.mayChoose(own)) {
+		c.own = own
+	}
+
+	// The first part is random, in proportion to the usable ports, so that all ports are
+	// used alike.
+	total := 0
+	for _, p := range c.parts {
+		total += p.usable
+	}
+	seed := c.seed
+	if seed == 0 && len(c.parts) > 1 {
+		seed = rand.Uint32()
+	}
+	at := int(uint64(seed) * uint64(total) >> 32)
+	for i, p := range c.parts {
+		if at -= p.usable; at < 0 {
+			c.first = i
+			break
+		}
+	}
+}
+
+// split makes the parts in one pass through all ranges, which ascend.
+func (c *choice) split(allowed PortRange, own uint16) {
+	next := int(max(allowed.Low, 1)) // the first port that is in no part yet
+	reserved := c.ports.reserved
+	cut := func(low, high int) {
+		if end := min(low-1, int(allowed.High)); next <= end {
+			r := PortRange{Low: uint16(next), High: uint16(end)}
+			for len(reserved) > 0 && reserved[0].High < r.Low {
+				reserved = reserved[1:]
+			}
+			c.parts = append(c.parts, part{ports: r, usable: usable(r.intersect(c.ports.local), reserved)})
+		}
+		next = max(next, high+1)
+	}
+	for _, r := range c.limits.avoid {
+		if own != 0 && own < r.Low {
+			cut(int(own), int(own))
+			own = 0
+		}
+		cut(int(r.Low), int(r.High))
+	}
+	if own != 0 {
+		cut(int(own), int(own))
+	}
+	cut(int(allowed.High)+1, int(allowed.High))
+}
+
+// usable returns how many ports of r are not in the ascending ranges reserved.
+func usable(r PortRange, reserved []PortRange) int {
+	n := r.Len()
+	for _, taken := range reserved {
+		if taken.Low > r.High {
+			break
+		}
+		n -= r.intersect(taken).Len()
+	}
+	return n
+}
+
+// clear removes all parts, so that the kernel chooses as it does by itself.
+func (c *choice) clear() {
+	c.parts, c.first, c.own, c.next, c.leftOut = c.parts[:0], 0, 0, 0, false
+}
+
+// count returns the number of parts, the destination's own port included.
+func (c *choice) count() int {
+	if c.own != 0 {
+		return len(c.parts) + 1
+	}
+	return len(c.parts)
+}
+
+// part returns the part that is next.
+func (c *choice) part() PortRange {
+	if c.next < len(c.parts) {
+		return c.parts[(c.first+c.next)%len(c.parts)].ports
+	}
+	return PortRange{Low: c.own, High: c.own}
+}
+
+// advance goes on to the next part, and reports whether there is one in this attempt.
+func (c *choice) advance() bool {
+	c.next++
+	if c.next < c.count() {
+		return true
+	}
+	if !c.outdated || !c.leftOut {
+		return false
+	}
+	// What was read has excluded parts, but is not true: the range has changed meanwhile.
+	// So all parts are tried, and the look tells which ones the kernel has ports of.
+	c.ports = &systemPorts{local: c.ports.local}
+	c.made = false
+	return true
+}
+
+// restart begins another attempt.
+func (c *choice) restart() { c.made, c.retry = false, true }
+
+// note notes which port the kernel has chosen.
+func (c *choice) note(port uint16) { c.outdated = c.outdated || !c.ports.mayChoose(port) }
+
+// errNoPort returns why there is no port in allowed.
+func (c *choice) errNoPort(allowed PortRange) error {
+	inRange := allowed.intersect(c.ports.local)
+	switch {
+	case allowed.Len() == 0:
+		return fmt.Errorf("%s: none in the range %s that the caller's hook has set", c.limits, c.callers.open())
+	case inRange.Len() == 0:
+		return fmt.Errorf("%s: none in the local port range %s (ip_local_port_range)", c.limits, c.ports.local)
+	case usable(inRange, c.ports.reserved) == 0:
+		return fmt.Errorf("%s: all reserved by ip_local_reserved_ports", c.limits)
+	}
+	return fmt.Errorf("%s: no other port in the range %s", c.limits, inRange)
+}
