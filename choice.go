@@ -178,10 +178,11 @@ func (c *choice) part() PortRange {
 	return PortRange{Low: c.own, High: c.own}
 }
 
-// advance goes on to the next part, and reports whether there is one in this attempt.
-func (c *choice) advance() bool {
+// advance goes on to the next part, and reports whether there is one in this attempt. After
+// a connection of the socket to itself, its own port would be another one.
+func (c *choice) advance(isSelf bool) bool {
 	c.next++
-	if c.next < c.count() {
+	if c.next < len(c.parts) || c.next < c.count() && !isSelf {
 		return true
 	}
 	if !c.outdated || !c.leftOut {

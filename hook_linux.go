@@ -108,6 +108,21 @@ func (h *hook) restore(net.Conn) {}
 
 // control is the ControlContext.
 func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {
+	connects := isTCP(network) || isUDP(network)
+	var dest destination
+	if connects {
+		var err error
+		if dest, err = parseDestination(network, address); err != nil {
+			return err
+		}
+		if !suits(h.local, dest.addr.Addr()) {
+			return errNoSuitableAddress(h.local)
+		}
+	}
+	if h.from.IsValid() && !strings.HasPrefix(network, h.local.Network()) {
+		return errMismatchedLocalAddr(h.local)
+	}
+
 	// The thread is still in the network namespace in which net has made the socket. The
 	// caller's hook may leave it in another, so the ports are read before.
 	ports := recentPorts()
@@ -118,16 +133,8 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 		h.record.noteCaller(err)
 		return err
 	}
-
-	if h.from.IsValid() && !strings.HasPrefix(network, h.local.Network()) {
-		return errMismatchedLocalAddr(h.local)
-	}
-	if !isTCP(network) && !isUDP(network) {
+	if !connects || dest.refusedByNet() {
 		return nil
-	}
-	dest, err := parseDestination(network, address)
-	if err != nil || dest.refusedByNet() {
-		return err
 	}
 	s := newSocket(h, dest, ports)
 	defer s.free()
@@ -144,7 +151,7 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 		}
 
 		goesOn := how != spent && ctx.Err() == nil
-		another := s.choice.advance() // which is no retry
+		another := s.choice.advance(s.isSelf) // which is no retry
 		if !another {
 			goesOn = goesOn && retries < h.policy.max && (retries < immediateRetries || s.worthWaiting(c))
 		}

@@ -108,6 +108,13 @@ func (d *Dialer) end() time.Time {
 	return end
 }
 
+// suits reports whether net dials dest from local, a *net.TCPAddr. It takes an IP of nil as
+// unspecified, and an empty one as an address that only the host itself can be dialed from.
+func suits(local net.Addr, dest netip.Addr) bool {
+	a, _ := local.(*net.TCPAddr)
+	return a == nil || a.IP == nil || len(a.IP) > 0 || dest.IsUnspecified()
+}
+
 // isTCP and isUDP report the networks on which self-connections are prevented. They
 // take the networks of a dial, and those of a hook.
 func isTCP(network string) bool { return network == "tcp" || network == "tcp4" || network == "tcp6" }
@@ -124,7 +131,7 @@ func tcpLocal(local net.Addr, network string) (from netip.AddrPort, ok bool) {
 		return from, true
 	}
 	addr, valid := netip.AddrFromSlice(a.IP)
-	if a.IP == nil {
+	if len(a.IP) == 0 {
 		addr, valid = netip.IPv4Unspecified(), true
 	}
 	addr = addr.Unmap()

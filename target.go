@@ -3,7 +3,6 @@ package safedial
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -170,13 +169,15 @@ func (t *target) netError(err error) error {
 	if !changed && !hidden && t.local == nil {
 		return err
 	}
-	switch unsuitable, ok := errors.AsType[*net.AddrError](cause); {
+	unsuitable, ok := any(cause).(*net.AddrError)
+	switch {
+	case ok && unsuitable.Err == noSuitableAddress && t.local != nil && (changed || addr != nil):
+		return dialError(t.network, nil, nil, errNoSuitableAddress(t.local))
 	case addr != nil && changed:
-		source, addr = cmp.Or(source, t.local), t.remoteAddr(addr)
-	case addr != nil:
+		addr = t.remoteAddr(addr)
+	}
+	if addr != nil {
 		source = cmp.Or(source, t.local)
-	case ok && changed && unsuitable.Err == noSuitableAddress:
-		cause = errNoSuitableAddress(t.local)
 	}
 	return dialError(t.network, source, addr, cause)
 }

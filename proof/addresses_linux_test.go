@@ -253,14 +253,12 @@ func compareFrom(t *testing.T, name string, from *net.TCPAddr, network, address 
 		name: network + " from " + name + " to " + address, dialer: net.Dialer{LocalAddr: local},
 		dial: func(m dialer, ctx context.Context) (net.Conn, error) { return m.DialContext(ctx, network, address) },
 	}
-	if from.IP.To4() == nil && len(from.IP) > 0 && network[:3] == "tcp" {
-		row.but = func(o *outcome) {
-			if from.IP.IsUnspecified() {
-				asIPv4(o) // an IPv4 socket dials an IPv4 address
-			}
-			if strings.HasPrefix(address, "[::]") && len(o.Controls) > 1 {
-				o.Controls = o.Controls[:1] // net goes on to 0.0.0.0, which is ::1, too
-			}
+	row.but = func(o *outcome) {
+		if network[:3] == "tcp" && from.IP.Equal(net.IPv6zero) {
+			asIPv4(o) // an IPv4 socket dials an IPv4 address
+		}
+		if from.IP.To4() == nil && len(o.Controls) > 1 && strings.HasPrefix(address, "[::]:") {
+			o.Controls = o.Controls[:1] // net dials "::" once more as 0.0.0.0, from IPv6 as well
 		}
 	}
 	row.compare(t)
