@@ -282,16 +282,17 @@ func (s *socket) bindLocalAddr() error {
 	if s.bound || !from.IsValid() {
 		return nil
 	}
-	addr := from.Addr()
+	addr, to := from.Addr(), s.dest.addr.Addr()
 	switch {
-	// As with net, the unspecified address is that of the socket's family.
+	// From an IPv6 address, net dials the host itself by its IPv6 loopback address, and
+	// from an IPv4 address it dials no other IPv6 address than "::".
+	case addr.Is6() && !s.dest.v6 && to.IsUnspecified(), addr.Is4() == s.dest.v6 && !addr.IsUnspecified() && !(s.dest.v6 && to.IsUnspecified()):
+		return errNoSuitableAddress(s.hook.local)
+	// The unspecified address is that of the socket's family.
 	case addr.IsUnspecified() && s.dest.v6:
 		addr = netip.IPv6Unspecified()
 	case addr.IsUnspecified():
 		addr = netip.IPv4Unspecified()
-	// And an IPv4 address is not for an IPv6 socket, except to dial "::".
-	case addr.Is4() == s.dest.v6 && !(s.dest.v6 && s.dest.addr.Addr().IsUnspecified()):
-		return errNoSuitableAddress(s.hook.local)
 	}
 
 	late := from.Port() == 0 && s.desc.setBindAddressNoPort()
