@@ -72,7 +72,7 @@ func parseLocalPortRange(text string) (PortRange, error) {
 func parseReservedPorts(text string) ([]PortRange, error) {
 	ranges, err := parsePortRanges(strings.TrimSpace(text))
 	if err != nil {
-		return nil, fmt.Errorf("safedial: reserved ports %q: %w", text, err)
+		return nil, fmt.Errorf("safedial: reserved ports: %w", err) // the text can be long
 	}
 	return ranges, nil
 }

@@ -140,7 +140,7 @@ func FuzzReservedPorts(f *testing.F) {
 		if ok {
 			assert.NoError(t, err, "%q", text)
 		} else {
-			assert.ErrorContains(t, err, "reserved ports ")
+			assert.ErrorContains(t, err, "reserved ports: ")
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -76,6 +77,21 @@ func TestOneOfEach(t *testing.T) {
 		assert.Contains(t, text, "sysctl net.ipv4.ip_local_reserved_ports=40010,40020,40030,40040-40041,40050\n")
 		assert.Contains(t, text, "d := safedial.Dialer{AvoidPorts: safedial.Ports(40010, 40020, 40030, 40040, 40041)}\n")
 		t.Logf("portcheck:\n%s", text)
+	})
+}
+
+// TestSysctlKeepsReservedPorts: the sysctl replaces the list, so the line that is printed
+// has every port that is reserved by now, however long the list.
+func TestSysctlKeepsReservedPorts(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		var reserved []string
+		for port := 41001; len(reserved) < 1000; port += 2 {
+			reserved = append(reserved, strconv.Itoa(port))
+		}
+		nstest.SetReservedPorts(t, strings.Join(reserved, ","))
+		listen("tcp", "127.0.0.1:40040")(t)
+		_, _, text := look(t)
+		assert.Contains(t, text, "ip_local_reserved_ports=40040,"+strings.Join(reserved, ",")+"\n")
 	})
 }
 
