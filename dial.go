@@ -177,7 +177,7 @@ func (g *dial) once(ctx context.Context, inHook, round int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	reason, known := g.check(conn)
+	known, reason := g.check(conn)
 	if reason == nil {
 		h.restore(conn)
 		return conn, nil
@@ -193,21 +193,21 @@ func (g *dial) once(ctx context.Context, inHook, round int) (net.Conn, error) {
 // check looks at the addresses of a connection, for which net has asked the socket. It
 // returns why the connection must not be used. If the system does not report the
 // addresses, known is false, and reason its error.
-func (g *dial) check(conn net.Conn) (reason error, known bool) {
+func (g *dial) check(conn net.Conn) (known bool, reason error) {
 	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
 	if sc, ok := conn.(syscall.Conn); ok && !local.IsValid() {
 		var err error
 		if local, peer, err = askSocket(sc); err != nil {
-			return err, false
+			return false, err
 		}
 	}
 	switch {
 	case sameEndpoint(local, peer):
-		return ErrSelfConnect, true
+		return true, ErrSelfConnect
 	case isUDP(g.target.network) && !g.portIsFixed() && !g.limits.allows(local.Port()):
-		return errLimitsIgnored(g.limits.String(), local.Port()), true
+		return true, errLimitsIgnored(g.limits.String(), local.Port())
 	}
-	return nil, true
+	return true, nil
 }
 
 // portIsFixed reports whether LocalAddr has a port, or the caller's hook has bound a UDP

@@ -127,13 +127,13 @@ func TestHiddenErrors(t *testing.T) {
 	assert.ErrorIs(t, hidden, errAddrNotAvailable)
 	assert.NotEqual(t, errAddrNotAvailable, errors.Unwrap(hidden), "net compares it with ==")
 	for hidden, want := range map[error]error{hidden: bare, &hookError{err: ErrSelfConnect}: ErrSelfConnect} {
-		got, was := original(hidden)
+		was, got := original(hidden)
 		assert.Equal(t, want, got)
 		assert.True(t, was, "%v", hidden)
 	}
 	callers := fmt.Errorf("the caller's: %w", hidden)
 	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect, callers} {
-		got, was := original(other)
+		was, got := original(other)
 		assert.Equal(t, other, got)
 		assert.False(t, was, "%v", other)
 	}

@@ -40,19 +40,18 @@ func hideFromNet(err error) error {
 	return &os.SyscallError{Syscall: call.Syscall, Err: &hookError{err: call.Err}}
 }
 
-// original returns the error of a dial without a hookError, and reports whether there was
-// one. It looks only where the hook puts it: the error of a caller's hook may hold another
+// original reports whether the error of a dial has a hookError, and returns it without. It looks only where the hook puts it: the error of a caller's hook may hold another
 // dial's, and stays as it is. It does not change err, because a trace may have it too.
-func original(err error) (_ error, hidden bool) {
+func original(err error) (hidden bool, _ error) {
 	switch e := any(err).(type) {
 	case *hookError:
-		return e.err, true
+		return true, e.err
 	case *os.SyscallError:
 		if h, ok := any(e.Err).(*hookError); ok {
-			return os.NewSyscallError(e.Syscall, h.err), true
+			return true, os.NewSyscallError(e.Syscall, h.err)
 		}
 	}
-	return err, false
+	return false, err
 }
 
 // isSystemCall reports whether err, as a hook or net returns it, is that the system call

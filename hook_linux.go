@@ -104,7 +104,7 @@ func (d *Dialer) guard(nd *net.Dialer, l limits) {
 }
 
 // restore does nothing: the hook leaves nothing on a connection that is returned.
-func (h *hook) restore(net.Conn) {}
+func (*hook) restore(net.Conn) {}
 
 // control is the ControlContext.
 func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {

@@ -71,7 +71,7 @@ func (d *Dialer) bound(ctx context.Context) (context.Context, context.CancelFunc
 	if end := d.end(); !end.IsZero() {
 		ctx, cancel = context.WithDeadline(ctx, end)
 	}
-	canceled := d.Cancel //lint:ignore SA1019 net.Dialer has it too
+	canceled := d.Cancel
 	if canceled == nil {
 		return ctx, cancel
 	}

@@ -164,7 +164,7 @@ func (t *target) netError(err error) error {
 		return err
 	}
 	source, addr := op.Source, op.Addr
-	cause, hidden := original(op.Err)
+	hidden, cause := original(op.Err)
 	changed := t.forNet != t.network || t.remote != nil
 	if !changed && !hidden && t.local == nil {
 		return err

@@ -146,12 +146,12 @@ func oracle(s portState, w dialVariant) answer {
 
 // unchecked reports whether nothing keeps the dial from a connection to itself: a
 // NetDialer only has the kernel choose from the ports beside the destination's, if it can.
-func (w dialVariant) unchecked(s portState) bool {
-	if !w.udp || w.via != "NetDialer" {
+func (v dialVariant) unchecked(s portState) bool {
+	if !v.udp || v.via != "NetDialer" {
 		return false
 	}
 	beside := len(s.free(false)) > 0
-	return !s.portRange || !beside || w.local == "IP:port" || w.local == ":port"
+	return !s.portRange || !beside || v.local == "IP:port" || v.local == ":port"
 }
 
 func (a answer) check(t *testing.T, s portState, w dialVariant, conn net.Conn, err error) {
