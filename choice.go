@@ -55,15 +55,15 @@ func (c *choice) make() error {
 	c.clear()
 	limited := c.limits.limited()
 
-	// What was read about the ports may be out of date, or another namespace's, and it is a
-	// guess if nothing could be read. That is good enough for a first try, because the
-	// look tells more; but a UDP socket of a NetDialer has no other.
+	// What was read about the ports may be out of date, or another network namespace's, and
+	// it is a guess if nothing could be read. A guess is good enough for a first TCP try,
+	// because the look at the socket tells more. A UDP socket of a NetDialer has no look.
 	own := c.dest.Port()
-	guess := !c.ports.known && !c.retry && !c.udp
-	if !c.ports.mayChoose(own) && !c.met && (c.ports.known || guess) {
+	trusted := c.ports.known || !c.retry && !c.udp
+	if trusted && !c.met && !c.ports.mayChoose(own) {
 		own = 0
 	}
-	if c.refused || own == 0 && !limited && !isCrowded(c.dest) {
+	if c.refused || own == 0 && !limited && (c.udp || !isCrowded(c.dest)) {
 		return nil
 	}
 
@@ -84,9 +84,12 @@ func (c *choice) make() error {
 
 // fill makes the parts of the ports in allowed. If own is not 0, it is cut out.
 //
-// With strict set, parts without a usable port are left out. The kernel ignores each bound
-// that lies outside of the local port range, so such a part would mean every port of that
-// range, also those that are not allowed. If the range is not known, no part is left out.
+// The kernel ignores each bound that lies outside of the local port range. So a part that
+// lies outside as a whole means every port of that range, also those that are not allowed.
+// With strict set, such parts are left out, and all others without a usable port. That is
+// for limits, where the ports were read just now. Without limits every port is allowed, and
+// if the range that was read is out of date, the part may be the one that has ports. And if
+// the range is not known at all, nothing is left out.
 func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 	c.split(allowed, own)
 	strict = strict && c.ports.known
@@ -178,8 +181,9 @@ func (c *choice) part() PortRange {
 	return PortRange{Low: c.own, High: c.own}
 }
 
-// advance goes on to the next part, and reports whether there is one in this attempt. After
-// a connection of the socket to itself, its own port would be another one.
+// advance goes on to the next part, and reports whether there is one in this attempt. If
+// the socket has been connected to itself, the destination's own port is not tried: it
+// would be so again.
 func (c *choice) advance(isSelf bool) bool {
 	c.next++
 	if c.next < len(c.parts) || c.next < c.count() && !isSelf {
@@ -188,12 +192,16 @@ func (c *choice) advance(isSelf bool) bool {
 	if !c.outdated || !c.leftOut {
 		return false
 	}
-	// What was read has excluded parts, but is not true: the range has changed meanwhile.
-	// So all parts are tried, and the look tells which ones the kernel has ports of.
+	// Parts were left out because of a range that has proved wrong: the kernel has chosen a
+	// port that is not in it. So the parts are made again, from a range that is not known,
+	// and the look tells in which of them the kernel has ports.
 	c.ports = &systemPorts{local: c.ports.local}
 	c.made = false
 	return true
 }
+
+// skipAll ends the attempt.
+func (c *choice) skipAll() { c.next = c.count() }
 
 // restart begins another attempt.
 func (c *choice) restart() { c.made, c.retry = false, true }

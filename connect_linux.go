@@ -29,10 +29,10 @@ type socket struct {
 	byCaller bool // the caller's hook has bound the socket to a port
 
 	// What safedial has done.
-	bound   bool   // the socket is bound to LocalAddr
-	oldPort uint16 // what getsockname(2) reports although nobody has bound it explicitly
-	told    bool   // IP_LOCAL_PORT_RANGE holds a part
-	reuse   bool   // SO_REUSEADDR is lent
+	bound    bool   // the socket is bound to LocalAddr
+	autoPort uint16 // a port that the kernel has chosen before, which getsockname(2) still reports after an undo
+	told     bool   // IP_LOCAL_PORT_RANGE holds a part of the ports
+	reuse    bool   // SO_REUSEADDR is set until the socket has been looked at
 
 	// What has come of it.
 	how    outcome // of the last try
@@ -50,7 +50,7 @@ const (
 	settled outcome = iota // nothing: net goes on with the socket, or the error is final
 	noPort                 // another try: connect(2) found no local port, and has changed nothing
 	undone                 // another try: the connection was undone, with some of the options
-	spent                  // another socket: the connection could not be undone
+	spent                  // another socket: the connection could not be undone, or not the caller's hook called again
 )
 
 var sockets = sync.Pool{New: func() any {
@@ -119,24 +119,22 @@ func (s *socket) connect() outcome {
 	}
 
 	errno := s.desc.connect(s.dest.addr)
-	switch {
-	case isConnecting(errno):
+	if isConnecting(errno) {
 		return s.look()
-	case s.fixed():
-	case errno == unix.EADDRNOTAVAIL, s.dest.udp && errno == unix.EAGAIN:
-		// No port is left, at least not of those that connect(2) has tried: without a
-		// range, it leaves out one of an odd number of ports. Whether it was spurious or
-		// not, the socket is as it was before.
-		if !s.told && !s.dest.udp {
-			setCrowded(s.dest.addr, true)
-		}
-		s.err = os.NewSyscallError("connect", errno)
-		return noPort
 	}
 	s.err = os.NewSyscallError("connect", errno)
-	if !s.byCaller {
-		s.err = hideFromNet(s.err)
-	} // else net repeats the dial, as a hook that binds the next port of a pool relies on
+	if !s.fixed() && (errno == unix.EADDRNOTAVAIL || s.dest.udp && errno == unix.EAGAIN) {
+		// No port is left, at least not of those that connect(2) has tried: without a
+		// range, it leaves out one of an odd number of ports. The socket is unchanged.
+		if !s.told && s.desc.hasRoute() {
+			s.setCrowded(true)
+		}
+		return noPort
+	}
+	if s.byCaller {
+		return settled // bare, so that net repeats the dial for a hook that binds the next port of a pool
+	}
+	s.err = hideFromNet(s.err)
 	return settled
 }
 
@@ -179,7 +177,7 @@ func (s *socket) look() outcome {
 	case !s.fixed() && !s.hook.limits.allows(local.Port()):
 		s.err = errLimitsIgnored(s.hook.limits.String(), local.Port())
 	default:
-		if !s.told && !s.fixed() && !s.dest.udp && local.Port() != s.oldPort {
+		if !s.told && !s.fixed() && local.Port() != s.autoPort {
 			s.noteParity(local.Port())
 		}
 		if s.reuse {
@@ -188,16 +186,16 @@ func (s *socket) look() outcome {
 		return settled
 	}
 
-	s.oldPort = local.Port()
+	s.autoPort = local.Port()
 	s.choice.note(local.Port())
-	undo := s.undo()
+	freed := s.undo()
 	switch {
 	case s.fixed():
 		return settled // another try would use the same port
-	case !undo:
-		return spent
+	case freed:
+		return undone
 	}
-	return undone
+	return spent
 }
 
 // ends returns the addresses of the socket. A socket that is still connecting has no peer
@@ -240,7 +238,7 @@ func (s *socket) examine() {
 		return
 	}
 	local, errno := s.desc.local() // if that fails, the look will fail, too
-	s.byCaller = errno == 0 && local.Port() != 0 && local.Port() != s.oldPort
+	s.byCaller = errno == 0 && local.Port() != 0 && local.Port() != s.autoPort
 	s.choice.callers = s.desc.portRange()
 }
 
@@ -282,17 +280,22 @@ func (s *socket) bindLocalAddr() error {
 	if s.bound || !from.IsValid() {
 		return nil
 	}
-	addr, to := from.Addr(), s.dest.addr.Addr()
+	// As with net, the unspecified address is that of the socket's family. An address of
+	// the other family is only for the host itself, and only from IPv4: net dials "::" from
+	// an IPv4 address by its IPv4 loopback address.
+	addr, toHost := from.Addr(), s.dest.addr.Addr().IsUnspecified()
 	switch {
-	// From an IPv6 address, net dials the host itself by its IPv6 loopback address, and
-	// from an IPv4 address it dials no other IPv6 address than "::".
-	case addr.Is6() && !s.dest.v6 && to.IsUnspecified(), addr.Is4() == s.dest.v6 && !addr.IsUnspecified() && !(s.dest.v6 && to.IsUnspecified()):
+	case addr.Is6() == s.dest.v6:
+	case toHost && s.dest.v6:
+	case !toHost && addr.IsUnspecified():
+	default:
 		return errNoSuitableAddress(s.hook.local)
-	// The unspecified address is that of the socket's family.
-	case addr.IsUnspecified() && s.dest.v6:
-		addr = netip.IPv6Unspecified()
-	case addr.IsUnspecified():
+	}
+	if addr.IsUnspecified() {
 		addr = netip.IPv4Unspecified()
+		if s.dest.v6 {
+			addr = netip.IPv6Unspecified()
+		}
 	}
 
 	late := from.Port() == 0 && s.desc.setBindAddressNoPort()
@@ -304,7 +307,7 @@ func (s *socket) bindLocalAddr() error {
 		return nil
 	}
 	local, errno := s.desc.local()
-	s.oldPort = local.Port()
+	s.autoPort = local.Port()
 	return asError("getsockname", errno)
 }
 
@@ -312,7 +315,7 @@ func (s *socket) bindLocalAddr() error {
 // one part of the ports only, so the others are not tried.
 func (s *socket) bindFailed() outcome {
 	if !s.fixed() && isNoPort(s.err) {
-		s.choice.next = s.choice.count()
+		s.choice.skipAll()
 		return noPort
 	}
 	s.err = hideFromNet(s.err)
@@ -321,30 +324,35 @@ func (s *socket) bindFailed() outcome {
 
 // noteParity remembers the destination as crowded if the kernel has chosen one of the
 // ports that it tries last, because it had no other left. The local port range is read
-// anew before that is believed: it may be another network namespace's. A range of the
-// caller's own has a parity of its own.
+// anew before that is believed: it may be another network namespace's.
 func (s *socket) noteParity(port uint16) {
-	is := s.choice.ports.otherParity(port) && s.choice.callers == (PortRange{}) && readPorts().otherParity(port)
-	setCrowded(s.dest.addr, is)
+	s.setCrowded(s.choice.ports.otherParity(port) && readPorts().otherParity(port))
 }
 
-// worthWaiting reports whether a later attempt may help after one that has ended so.
+// setCrowded remembers whether the destination is crowded. That is about TCP, and about
+// the kernel's own choice: a range of the caller's has another parity, and fewer ports.
+func (s *socket) setCrowded(is bool) {
+	if !s.dest.udp && s.choice.callers == (PortRange{}) {
+		setCrowded(s.dest.addr, is)
+	}
+}
+
+// worthWaiting reports whether a later attempt may help after one that ended like this.
 //
 // It does not if the host has no source address for the destination, because IPv6 is off,
 // for example. Then connect(2) fails with EADDRNOTAVAIL, too, and always will. But it fails
-// before it has stored a route in the socket, and afterwards if no port is left.
+// before it has stored a route in the socket. If no port is left, it fails after that.
 //
-// Nor is it worth to wait with a Multipath TCP socket, because net tries TCP next.
+// It is not worth waiting with a Multipath TCP socket either: net tries TCP next.
 func (s *socket) worthWaiting(c syscall.RawConn) bool {
 	worth := true
 	_ = c.Control(func(uintptr) {
-		noRoute := s.how == noPort && s.dest.v6 && !s.dest.udp && !s.desc.hasRoute()
-		worth = !noRoute && s.desc.protocol() != unix.IPPROTO_MPTCP
+		worth = (s.how != noPort || s.dest.udp || s.desc.hasRoute()) && s.desc.protocol() != unix.IPPROTO_MPTCP
 	})
 	return worth
 }
 
-// finalError returns the error of the hook after an attempt that has ended so.
+// finalError returns the error of the hook after an attempt that ended like this.
 func (s *socket) finalError(how outcome, retries int) error {
 	if how == spent {
 		return &hookError{err: s.reason, retries: retries}
@@ -375,7 +383,7 @@ func (s *socket) prepare() error {
 	switch {
 	case s.fixed(), h.checked && !limited:
 		return nil // the dial looks at the connection
-	case !h.checked && limited && !s.choice.ports.known:
+	case !h.checked && limited && !s.choice.ports.known: // and net binds: see netConnects
 		return errLimitsUnsupported(h.limits.String(), errRangeUnknown)
 	}
 

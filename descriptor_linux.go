@@ -26,11 +26,18 @@ type descriptor struct {
 
 // connect wraps connect(2). Unlike an error, its number is quickly compared.
 func (d *descriptor) connect(to netip.AddrPort) unix.Errno {
-	errno, _ := errors.AsType[unix.Errno](unix.Connect(d.fd, d.sockaddr(to)))
-	return errno
+	err := unix.Connect(d.fd, d.sockaddr(to))
+	if err == nil {
+		return 0
+	}
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		return errno
+	}
+	return unix.EINVAL
 }
 
-// asError returns the error of a system call, nil if errno is 0.
+// asError returns the error of a system call. Unlike os.NewSyscallError, it returns nil if
+// errno is 0, which is an error that is not nil.
 func asError(call string, errno unix.Errno) error {
 	if errno == 0 {
 		return nil
@@ -139,9 +146,14 @@ func (d *descriptor) protocol() int {
 	return protocol
 }
 
-// hasRoute reports whether an IPv6 socket has a route, as after a connect(2) that has found
-// one. Without a route, it has no path MTU (ipv6(7)).
+// hasRoute reports whether connect(2) has found a route and a source address for a TCP
+// socket that has no port. An IPv6 socket has a path MTU then (ipv6(7)), and none without a
+// route. An IPv4 socket stores its route later, but for IPv4 the kernel has another error
+// than EADDRNOTAVAIL if there is none.
 func (d *descriptor) hasRoute() bool {
+	if !d.v6 {
+		return true
+	}
 	_, err := unix.GetsockoptInt(d.fd, unix.SOL_IPV6, unix.IPV6_MTU)
 	return !errors.Is(err, unix.ENOTCONN)
 }

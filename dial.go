@@ -12,19 +12,19 @@ import (
 // A dial is one call of a Dialer's methods.
 type dial struct {
 	target   target
-	settings net.Dialer // for net, but for the hook
+	settings net.Dialer // what net is told, without the hook, which once adds
 	caller   controlFunc
 	limits   limits
 	policy   retryPolicy
-	record   *record
-	seed     uint32 // random; it says which part of the ports a UDP dial uses first
+	record   *record // what the hook has to say; nil if nobody needs it
+	seed     uint32  // random; it says which part of the ports a UDP dial uses first
 }
 
 // A failure is a failed attempt of a dial. The zero failure is none.
 type failure struct {
 	err     error // as the Dialer's caller gets it
-	why     Retry // why another attempt may help; it will not if Err is nil
-	retries int   // those that the hook has made
+	why     Retry // the reason for another attempt; its Err is nil if that cannot help
+	retries int   // how many the hook has made by itself
 }
 
 // dial dials t until it succeeds, fails for a reason that another attempt cannot help,
@@ -50,8 +50,11 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	}
 	g.caller = d.callersControl()
 	if t.remote != nil && g.caller != nil && ctx.Err() != nil {
-		return nil, dialEnded(ctx, g.settings, t, g.caller)
+		return nil, callEnded(ctx, g.settings, t, g.caller)
 	}
+
+	// Without a record, all TCP dials with the default settings share one hook. Those dials
+	// make no more retries than the hook does, and report them to nobody.
 	if g.caller != nil || g.limits.limited() || g.policy.onRetry != nil || g.policy.max > immediateRetries {
 		g.record = new(record)
 	}
@@ -61,7 +64,8 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	return g.run(ctx)
 }
 
-// run makes one attempt after the other.
+// run makes one attempt after the other. A pause before a retry is here, around net's
+// dial of all addresses, so that no address waits while another could be dialed.
 func (g *dial) run(ctx context.Context) (net.Conn, error) {
 	var before error
 	for retries := 0; ; retries++ {
@@ -69,8 +73,8 @@ func (g *dial) run(ctx context.Context) (net.Conn, error) {
 		if f.err == nil {
 			return conn, nil
 		}
-		if _, ok := errors.AsType[*net.DNSError](f.err); ok && before != nil {
-			return nil, before // a lookup needs a local port, too, but is not retried
+		if before != nil && isLookupError(f.err) && ctx.Err() == nil {
+			return nil, before // the lookup, too, may have found no local port
 		}
 		before = f.err
 
@@ -82,45 +86,49 @@ func (g *dial) run(ctx context.Context) (net.Conn, error) {
 			g.policy.onRetry(ctx, f.why)
 		}
 		if err := pause(ctx, retries); err != nil {
-			op, _ := errors.AsType[*net.OpError](f.err)
-			return nil, dialError(op.Net, op.Source, op.Addr, err)
+			return nil, withCause(f.err, err)
 		}
 	}
 }
 
-// attempt makes one attempt, after so many retries.
+// attempt makes one attempt, after so many retries. For TCP it is one dial of net. On
+// Linux, the hook of that dial makes the retries that need no pause.
 func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, failure) {
 	if isUDP(g.target.network) {
 		return g.attemptUDP(ctx)
 	}
-	inHook := 0
+	hookRetries := 0
 	if hookConnects {
-		inHook = max(0, min(g.policy.max, immediateRetries)-retries)
+		hookRetries = max(0, min(g.policy.max, immediateRetries)-retries)
 	}
-	conn, err := g.once(ctx, inHook, 0)
+	conn, err := g.once(ctx, hookRetries, 0)
 	switch {
 	case err == nil:
 		return conn, failure{}
 	case conn != nil:
 		reset(conn)
-		return nil, g.fail(err)
+		return nil, g.fail(conn, err)
 	case hookConnects:
-		return nil, g.hookFailed(err, inHook)
+		return nil, g.hookFailed(err, hookRetries)
 	case g.isNoPort(err):
-		return nil, g.fail(err)
+		return nil, g.fail(nil, err)
 	}
 	return nil, failure{err: g.target.netError(err)}
 }
 
-// hookFailed returns the failure of a dial whose hook may make inHook retries for each
-// address. net's error is that of the first address; another attempt may help another.
-func (g *dial) hookFailed(err error, inHook int) failure {
-	f := failure{err: g.target.netError(err), why: g.record.takeLast(), retries: inHook}
-	op, _ := errors.AsType[*net.OpError](err)
-	if h, ok := any(op.Err).(*hookError); ok {
+// hookFailed returns the failure of a dial whose hook may make so many retries for each
+// address. net's error is the first address's. If another attempt may help any address,
+// the hook has noted it, or it says so by its error.
+func (g *dial) hookFailed(err error, hookRetries int) failure {
+	f := failure{err: g.target.netError(err), why: g.record.takeLast(), retries: hookRetries}
+	op, ok := outermost[*net.OpError](err)
+	if !ok {
+		return f
+	}
+	if h, ok := outermost[*hookError](op.Err); ok {
 		f.retries = h.retries
 		if f.why.Err == nil {
-			f.why.Err = h.err // which is all that is needed without OnRetry
+			f.why.Err = h.err // nobody is told more without a record
 		}
 	}
 	return f
@@ -129,11 +137,12 @@ func (g *dial) hookFailed(err error, inHook int) failure {
 // attemptUDP makes one attempt to dial UDP. It may use several sockets, which net binds
 // and connects.
 //
-// A socket that is connected to itself is kept open until the next one is made, so that
-// the kernel chooses another port. If there is none, the kept socket has the last one,
-// and the error is not that of the next.
+// A socket that is connected to itself stays open until the next one is made, so that the
+// kernel chooses another port: it chooses at random, and of few ports often the same one
+// again. If the next socket finds no port, the kept one has the last, and the attempt has
+// failed because of that. A dial without limits makes one other socket at most.
 //
-// With limits, each socket is told to use another part of the ports.
+// With limits, the hook tells each socket another part of the ports.
 func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 	var kept net.Conn
 	defer func() {
@@ -148,6 +157,11 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 			return conn, failure{}
 		}
 		noPort := g.isNoPort(err)
+		another := round == 0 && conn != nil
+		if g.limits.limited() {
+			another = round+1 < g.record.parts
+		}
+
 		if conn != nil {
 			if kept != nil {
 				_ = kept.Close()
@@ -156,58 +170,58 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 		} else if rejected != nil && (noPort || errors.Is(err, errAddrInUse)) {
 			err = rejected
 		}
-
-		switch {
-		case conn == nil && !noPort, g.portIsFixed():
+		if conn == nil && !noPort {
 			return nil, failure{err: g.target.netError(err)}
-		case g.limits.limited() && round+1 < g.record.parts && ctx.Err() == nil:
-		case !g.limits.limited() && round == 0 && conn != nil && ctx.Err() == nil:
-		default:
-			return nil, g.fail(err)
+		}
+		if !another || g.portIsFixed() || ctx.Err() != nil {
+			return nil, g.fail(kept, err)
 		}
 	}
 }
 
 // once has net dial once. If it returns a connection with an error, the connection must
-// not be used, and another one may be better.
-func (g *dial) once(ctx context.Context, inHook, round int) (net.Conn, error) {
+// not be used, but another one may be better.
+func (g *dial) once(ctx context.Context, hookRetries, round int) (net.Conn, error) {
 	nd := g.settings
-	h := g.newHook(&nd, inHook, round)
+	restore := g.setHook(&nd, hookRetries, round)
 	conn, err := nd.DialContext(ctx, g.target.forNet, g.target.addressForNet)
 	if err != nil {
 		return nil, err
 	}
-	known, reason := g.check(conn)
+
+	reason := g.check(conn)
 	if reason == nil {
-		h.restore(conn)
+		if restore != nil {
+			restore(conn)
+		}
 		return conn, nil
 	}
 	err = dialError(g.target.network, g.target.local, g.target.remoteAddr(conn.RemoteAddr()), reason)
-	if !known {
-		reset(conn)
-		return nil, err
+	if errors.Is(reason, ErrSelfConnect) || errors.Is(reason, errors.ErrUnsupported) {
+		return conn, err
 	}
-	return conn, err
+	reset(conn) // nobody knows its ends
+	return nil, err
 }
 
-// check looks at the addresses of a connection, for which net has asked the socket. It
-// returns why the connection must not be used. If the system does not report the
-// addresses, known is false, and reason its error.
-func (g *dial) check(conn net.Conn) (known bool, reason error) {
+// check looks at the addresses of a connection that net has made, and returns why it must
+// not be used. It costs nothing, because net has asked the socket for both addresses. If
+// the system does not report them, reason is its error.
+func (g *dial) check(conn net.Conn) (reason error) {
 	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
 	if sc, ok := conn.(syscall.Conn); ok && !local.IsValid() {
 		var err error
 		if local, peer, err = askSocket(sc); err != nil {
-			return false, err
+			return err
 		}
 	}
 	switch {
 	case sameEndpoint(local, peer):
-		return true, ErrSelfConnect
+		return ErrSelfConnect
 	case isUDP(g.target.network) && !g.portIsFixed() && !g.limits.allows(local.Port()):
-		return true, errLimitsIgnored(g.limits.String(), local.Port())
+		return errLimitsIgnored(g.limits.String(), local.Port())
 	}
-	return true, nil
+	return nil
 }
 
 // portIsFixed reports whether LocalAddr has a port, or the caller's hook has bound a UDP
@@ -218,22 +232,28 @@ func (g *dial) portIsFixed() bool {
 
 // isNoPort reports whether err, of net's dial, is that the system found no local port.
 func (g *dial) isNoPort(err error) bool {
-	op, ok := any(err).(*net.OpError)
+	op, ok := outermost[*net.OpError](err)
 	return ok && isNoPort(op.Err) && !g.portIsFixed() && !g.record.isCallers(op.Err)
 }
 
-// fail notes an attempt that failed with err, a *net.OpError.
-func (g *dial) fail(err error) failure {
-	op, _ := errors.AsType[*net.OpError](err)
-	if g.portIsFixed() {
-		return failure{err: g.target.netError(err)}
+// fail counts an attempt that has failed with err. The connection is the one that was
+// rejected, if there was one.
+func (g *dial) fail(conn net.Conn, err error) failure {
+	f := failure{err: g.target.netError(err)}
+	op, ok := outermost[*net.OpError](err)
+	if !ok || g.portIsFixed() {
+		return f
 	}
-	network, address := g.target.network, ""
+	local := addrPort(g.target.local)
+	if conn != nil {
+		local = addrPort(conn.LocalAddr())
+	}
+	f.why = Retry{Network: g.target.network, Attempt: g.record.fail(), Err: op.Err}
 	if op.Addr != nil {
-		network, address = socketNetwork(network, addrPort(op.Addr).Addr()), op.Addr.String()
+		f.why.Network = socketNetwork(g.target.network, local.Addr(), addrPort(op.Addr).Addr())
+		f.why.Address = op.Addr.String()
 	}
-	why := Retry{Network: network, Address: address, Attempt: g.record.fail(), Err: op.Err}
-	return failure{err: g.target.netError(err), why: why}
+	return f
 }
 
 // Values of SO_LINGER, in seconds: off, and close(2) with a reset, which leaves no
@@ -247,7 +267,7 @@ const (
 // which keeps the port from a server for a minute.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
+		_ = tcp.SetLinger(lingerReset)
 	}
 	_ = conn.Close()
 }
@@ -258,9 +278,11 @@ func asConn[C net.Conn](conn net.Conn, err error) (C, error) {
 	return c, err
 }
 
-// dialEnded is a dial of one address whose context has ended. Unlike DialContext, net's
-// DialTCP and DialUDP call the caller's hook before they look at the context.
-func dialEnded(ctx context.Context, nd net.Dialer, t target, caller controlFunc) error {
+// callEnded is a dial of one address whose context has ended. net's DialTCP and DialUDP
+// make a socket for it and call the caller's hook, and find out then that the context has
+// ended. DialContext, which dial uses instead of them, does not. So this is a DialContext
+// for the call alone: its own context does not end, and its hook always fails.
+func callEnded(ctx context.Context, nd net.Dialer, t target, caller controlFunc) error {
 	nd.Control = nil
 	nd.ControlContext = func(_ context.Context, network, address string, c syscall.RawConn) error {
 		if err := caller(ctx, network, shown(address, t.anyIPv4), c); err != nil {

@@ -241,17 +241,30 @@ func FuzzTarget(f *testing.F) {
 
 // TestDialedAddressOfError: an error found in net's result names what was dialed.
 func TestDialedAddressOfError(t *testing.T) {
-	elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7}
+	elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
 	for _, c := range []struct{ network, address, want string }{
 		{"tcp", "192.0.2.1:80", "192.0.2.1:80"},
+		{"tcp", "192.0.2.1:http", "192.0.2.1:80"},
 		{"tcp", ":80", ":80"},
 		{"tcp", "[::]:80", "[::]:80"},
 		{"tcp6", "[fe80::1%lo]:80", "[fe80::1%lo]:80"},
-		{"udp", "10.96.0.1:53", "10.96.0.1:53"},
-		{"tcp", "name.test:80", "127.0.0.1:7"},
-		{"tcp", "nonsense", "127.0.0.1:7"},
+		{"udp", "10.96.0.1:80", "10.96.0.1:80"},
+		{"tcp", "name.test:80", "127.0.0.1:80"},
+		{"tcp", "nonsense", "127.0.0.1:80"},
 	} {
 		target := newTarget(c.network, c.address, nil)
 		assert.Equal(t, c.want, target.remoteAddr(elsewhere).String())
+	}
+}
+
+// TestMalformedAddress: net refuses it, whatever LocalAddr is.
+func TestMalformedAddress(t *testing.T) {
+	for _, ip := range []net.IP{nil, net.IPv4zero, net.IPv4(127, 0, 0, 1), net.IPv6zero, net.IPv6loopback} {
+		for _, address := range []string{"", "foo", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "127.0.0.1:1:2"} {
+			local := &net.TCPAddr{IP: ip}
+			_, want := (&net.Dialer{LocalAddr: local}).Dial("tcp", address)
+			_, err := (&Dialer{LocalAddr: local}).Dial("tcp", address)
+			assert.Equal(t, want, err, "%q from %v", address, local)
+		}
 	}
 }

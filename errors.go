@@ -13,14 +13,40 @@ func dialError(network string, source, addr net.Addr, err error) *net.OpError {
 	return &net.OpError{Op: "dial", Net: network, Source: source, Addr: addr, Err: err}
 }
 
+// outermost returns err itself as a T. Unlike errors.As, it does not look into err, which
+// may be the error of a caller's hook, and may hold the error of another dial.
+func outermost[T error](err error) (T, bool) {
+	t, ok := any(err).(T)
+	return t, ok
+}
+
+// withCause returns err, of a dial, with another cause.
+func withCause(err, cause error) error {
+	if op, ok := outermost[*net.OpError](err); ok {
+		return dialError(op.Net, op.Source, op.Addr, cause)
+	}
+	return cause
+}
+
+// isLookupError reports whether err is that net could not resolve the address.
+func isLookupError(err error) bool {
+	op, ok := outermost[*net.OpError](err)
+	if !ok || op.Addr != nil {
+		return false
+	}
+	_, ok = outermost[*net.DNSError](op.Err)
+	return ok
+}
+
 // A hookError is an error of safedial's hook that net must not act on. It has the text
 // of the error that it holds.
 //
 // Inside of an *os.SyscallError it holds EADDRNOTAVAIL. net would recognize that, and
 // repeat the dial on two more sockets, each with the hook's own retries.
 //
-// By itself it says that the hook could not undo a connection. Only a dial with another
-// socket can go on.
+// By itself it says that the socket is of no more use: the hook could not undo a
+// connection, or the caller's hook has failed afterwards. Only a dial with another socket
+// can go on.
 type hookError struct {
 	err     error
 	retries int // those that the hook has made
@@ -33,22 +59,22 @@ func (e *hookError) Unwrap() error { return e.err }
 // hideFromNet returns err, from connect(2) or bind(2) in the hook, in a form in which
 // net does not recognize EADDRNOTAVAIL.
 func hideFromNet(err error) error {
-	call, ok := any(err).(*os.SyscallError)
+	call, ok := outermost[*os.SyscallError](err)
 	if !ok || !errors.Is(call.Err, errAddrNotAvailable) {
 		return err
 	}
 	return &os.SyscallError{Syscall: call.Syscall, Err: &hookError{err: call.Err}}
 }
 
-// original reports whether the error of a dial has a hookError, and returns it without. It looks only where the hook puts it: the error of a caller's hook may hold another
-// dial's, and stays as it is. It does not change err, because a trace may have it too.
+// original reports whether the error of a dial has a hookError, and returns it without. It
+// does not change err, because a trace may have it too.
 func original(err error) (hidden bool, _ error) {
-	switch e := any(err).(type) {
-	case *hookError:
-		return true, e.err
-	case *os.SyscallError:
-		if h, ok := any(e.Err).(*hookError); ok {
-			return true, os.NewSyscallError(e.Syscall, h.err)
+	if h, ok := outermost[*hookError](err); ok {
+		return true, h.err
+	}
+	if call, ok := outermost[*os.SyscallError](err); ok {
+		if h, ok := outermost[*hookError](call.Err); ok {
+			return true, os.NewSyscallError(call.Syscall, h.err)
 		}
 	}
 	return false, err
@@ -57,7 +83,7 @@ func original(err error) (hidden bool, _ error) {
 // isSystemCall reports whether err, as a hook or net returns it, is that the system call
 // failed with errno.
 func isSystemCall(err error, name string, errno error) bool {
-	call, ok := any(err).(*os.SyscallError)
+	call, ok := outermost[*os.SyscallError](err)
 	return ok && call.Syscall == name && errors.Is(call.Err, errno)
 }
 

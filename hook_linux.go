@@ -20,31 +20,33 @@ const hookConnects = true
 // A hook is what net.Dialer calls for each socket of a dial, between socket(2) and
 // bind(2): its method control is a ControlContext. It connects TCP sockets. net's own
 // connect(2), which follows, finds the socket connecting (EALREADY), connected (EISCONN
-// or success) or failed (the pending error), and net goes on as it always does.
+// or success) or failed (the pending error), and net goes on as it always does: it waits,
+// cancels, sets keep-alive, and returns its own types and errors.
 //
 // A hook does not change, because with Happy Eyeballs net may call it after the dial has
 // returned.
 type hook struct {
 	caller   controlFunc    // the caller's hook, or nil
 	limits   limits         // the ports to choose from
-	local    net.Addr       // LocalAddr, for errors, if net is not told of it
-	from     netip.AddrPort // the same, to bind; not valid if net binds
+	local    net.Addr       // LocalAddr, for errors
+	from     netip.AddrPort // LocalAddr, if the hook binds it; net is not told of it then
 	anyIPv4  bool           // the caller's hook is shown 0.0.0.0 for an empty host
 	policy   retryPolicy    // for each socket
 	record   *record        // of the dial; nil if it needs none
-	checked  bool           // a dial checks what net returns; the dials of a NetDialer do not
-	netBinds bool           // net binds UDP sockets after the hook
-	seed     uint32         // random, to choose the first part of the ports; 0: another for each socket
-	round    int            // which part comes next, of a UDP dial
+	checked  bool           // a dial checks what net returns; false for a NetDialer
+	netBinds bool           // net binds UDP sockets to LocalAddr after the hook
+	seed     uint32         // random, to choose the first part of the ports; 0: another for each attempt
+	round    int            // the number of sockets that a UDP dial has made before
 }
 
-// plainHook is the hook of dials with no settings of safedial's own.
+// plainHook is the hook of TCP dials without settings of safedial's own. They share it,
+// because a hook of their own costs two allocations.
 var plainHook = (&hook{policy: retryPolicy{max: immediateRetries}, checked: true}).control
 
-// newHook has nd call a hook that makes inHook retries for each socket, and returns it.
-// It returns nil if there is nothing to restore, which is always so on Linux. A UDP dial
-// has a hook only if there are limits, or if the caller has one.
-func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
+// setHook has nd call a hook that makes so many retries for each socket. A UDP dial has a
+// hook only if there are limits, or if the caller has one. On Linux there is nothing to
+// restore on a connection.
+func (g *dial) setHook(nd *net.Dialer, hookRetries, round int) (restore func(net.Conn)) {
 	l := g.limits
 	var from netip.AddrPort
 	if isUDP(g.target.network) {
@@ -57,9 +59,9 @@ func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
 	} else {
 		var ok bool
 		if from, ok = tcpLocal(g.target.local, g.target.network); !ok {
-			return nil // net refuses LocalAddr
+			return nil // net refuses LocalAddr, before it connects
 		}
-		if !from.IsValid() && g.record == nil && inHook == immediateRetries {
+		if !from.IsValid() && g.record == nil && hookRetries == immediateRetries {
 			nd.ControlContext = plainHook
 			return nil
 		}
@@ -71,29 +73,29 @@ func (g *dial) newHook(nd *net.Dialer, inHook, round int) *hook {
 		local:   g.target.local,
 		from:    from,
 		anyIPv4: g.target.anyIPv4,
-		policy:  retryPolicy{max: inHook, onRetry: g.policy.onRetry},
+		policy:  retryPolicy{max: hookRetries, onRetry: g.policy.onRetry},
 		record:  g.record,
 		checked: true,
 		seed:    g.seed,
 		round:   round,
 	}
 	if from.IsValid() {
-		nd.LocalAddr = nil
+		nd.LocalAddr = nil // net would bind it after the hook, which is too late
 	}
 	nd.Control, nd.ControlContext = nil, h.control
 	return nil
 }
 
-// guard makes nd, d's settings, a dialer for NetDialer. Its hook makes all retries, with
-// their pauses, because nobody can repeat the dial.
+// guard makes nd, which has d's settings, the result of NetDialer. Its hook makes all
+// retries, with their pauses, because there is no dial around it.
 func (d *Dialer) guard(nd *net.Dialer, l limits) {
-	h := hook{caller: d.callersControl(), limits: l, policy: d.policy()}
+	h := &hook{caller: d.callersControl(), limits: l, local: nd.LocalAddr, policy: d.policy()}
 	from, ok := tcpLocal(nd.LocalAddr, "")
 	if !ok {
-		return // net refuses LocalAddr
+		return // net refuses LocalAddr, before it connects
 	}
 	if from.IsValid() {
-		h.local, h.from, nd.LocalAddr = nd.LocalAddr, from, nil
+		h.from, nd.LocalAddr = from, nil
 	} else if a, _ := nd.LocalAddr.(*net.UDPAddr); a != nil {
 		h.netBinds = true
 		if a.Port != 0 {
@@ -103,24 +105,21 @@ func (d *Dialer) guard(nd *net.Dialer, l limits) {
 	nd.Control, nd.ControlContext = nil, h.control
 }
 
-// restore does nothing: the hook leaves nothing on a connection that is returned.
-func (*hook) restore(net.Conn) {}
-
 // control is the ControlContext.
 func (h *hook) control(ctx context.Context, network, address string, c syscall.RawConn) error {
-	connects := isTCP(network) || isUDP(network)
-	var dest destination
-	if connects {
-		var err error
-		if dest, err = parseDestination(network, address); err != nil {
-			return err
-		}
-		if !suits(h.local, dest.addr.Addr()) {
-			return errNoSuitableAddress(h.local)
-		}
-	}
 	if h.from.IsValid() && !strings.HasPrefix(network, h.local.Network()) {
 		return errMismatchedLocalAddr(h.local)
+	}
+	address = shown(address, h.anyIPv4)
+	if !isTCP(network) && !isUDP(network) {
+		return h.callCaller(ctx, network, address, c)
+	}
+	dest, err := parseDestination(network, address)
+	if err != nil {
+		return err
+	}
+	if !suits(h.local, dest.addr.Addr()) {
+		return errNoSuitableAddress(h.local)
 	}
 
 	// The thread is still in the network namespace in which net has made the socket. The
@@ -133,7 +132,7 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 		h.record.noteCaller(err)
 		return err
 	}
-	if !connects || dest.refusedByNet() {
+	if dest.refusedByNet() {
 		return nil
 	}
 	s := newSocket(h, dest, ports)
@@ -141,8 +140,12 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 	return h.connect(ctx, s, network, address, c)
 }
 
-// connect connects the socket. It tries the parts of the ports one after the other. If
-// none of them does, the attempt has failed, and a retry begins with the first part again.
+// connect connects the socket.
+//
+// It tries the parts of the ports one after the other. If none of them will do, the
+// attempt has failed. If a retry is allowed, it begins with the first part again, on the
+// same socket. Only if the socket is of no more use, another one has to go on, and that
+// takes another dial.
 func (h *hook) connect(ctx context.Context, s *socket, network, address string, c syscall.RawConn) error {
 	for retries := 0; ; {
 		how := s.try(c)
@@ -150,19 +153,19 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 			return s.err
 		}
 
-		goesOn := how != spent && ctx.Err() == nil
-		another := s.choice.advance(s.isSelf) // which is no retry
-		if !another {
-			goesOn = goesOn && retries < h.policy.max && (retries < immediateRetries || s.worthWaiting(c))
+		another := s.choice.advance(s.isSelf) // the next part, which is no retry
+		if another && ctx.Err() != nil {
+			return endedError(ctx)
 		}
+		goesOn := how != spent && (another || ctx.Err() == nil && h.mayRetry(s, retries, c))
 
 		// With a connection that was undone, the socket has lost some of the options that
-		// the caller's hook has set. After EADDRNOTAVAIL it has them all, and the hook is not
-		// called: it may set one that a socket takes only once, such as SO_LOCK_FILTER. If it
-		// fails, a new socket may do.
+		// the caller's hook has set, so that has to set them again. After EADDRNOTAVAIL it
+		// still has them all. The hook is not called then, because a socket takes some
+		// options only once: SO_LOCK_FILTER, or SO_BINDTODEVICE without privileges.
 		if goesOn && how == undone {
 			if h.callCaller(ctx, network, address, c) != nil {
-				how, goesOn = spent, false
+				how, goesOn = spent, false // a new socket will take its options
 			}
 			s.examined = false
 		}
@@ -175,9 +178,6 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 			why.Attempt = failed
 		}
 		if !goesOn {
-			if ctx.Err() != nil && another {
-				return endedError(ctx)
-			}
 			if h.record != nil && s.worthWaiting(c) {
 				h.record.last.Store(&why)
 			}
@@ -194,12 +194,17 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 	}
 }
 
+// mayRetry reports whether another attempt is allowed after so many retries, and may help.
+func (h *hook) mayRetry(s *socket, retries int, c syscall.RawConn) bool {
+	return retries < h.policy.max && (retries < immediateRetries || s.worthWaiting(c))
+}
+
 // callCaller calls the caller's hook.
 func (h *hook) callCaller(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if h.caller == nil {
 		return nil
 	}
-	return h.caller(ctx, network, shown(address, h.anyIPv4), c)
+	return h.caller(ctx, network, address, c)
 }
 
 // A destination is where net is about to connect a socket.
@@ -238,8 +243,8 @@ func parseDestination(network, address string) (destination, error) {
 	return d, nil
 }
 
-// refusedByNet reports that net is about to refuse the address, because it is not
-// of the socket's family.
+// refusedByNet reports whether net is about to refuse the address, because it is not of
+// the socket's family. The hook leaves that to net, which has an error for it.
 func (d destination) refusedByNet() bool { return !d.v6 && !d.addr.Addr().Is4() }
 
 // zoneID returns the index of the interface that zone names, else the number that

@@ -32,15 +32,16 @@ type hook struct {
 	linger map[uintptr]int64 // SO_LINGER as the caller's hook has left it, of each descriptor
 }
 
-// newHook has nd call a hook, and returns it. UDP dials have one only if the caller has.
-func (g *dial) newHook(nd *net.Dialer, _, _ int) *hook {
+// setHook has nd call a hook. The result gives a connection what the hook has changed
+// back; nil if that is nothing. UDP dials have a hook only if the caller has.
+func (g *dial) setHook(nd *net.Dialer, _, _ int) (restore func(net.Conn)) {
 	tcp := isTCP(g.target.network)
 	if !netTakesHooks || !tcp && g.caller == nil {
 		return nil
 	}
 	h := &hook{caller: g.caller, record: g.record, tcp: tcp}
 	nd.Control, nd.ControlContext = nil, h.control
-	return h
+	return h.restore
 }
 
 // guard does nothing: the connections of a NetDialer cannot be checked here.
@@ -75,7 +76,7 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 // restore gives the connection the lingering that the caller's hook has set for it.
 func (h *hook) restore(conn net.Conn) {
 	tcp, ok := conn.(*net.TCPConn)
-	if h == nil || !ok {
+	if !ok {
 		return
 	}
 	raw, err := tcp.SyscallConn()

@@ -30,11 +30,11 @@ func TestHookResetsUntilChecked(t *testing.T) {
 		}
 		var nd net.Dialer
 		g := dial{target: newTarget("tcp", l.Addr().String(), nil), caller: d.callersControl()}
-		h := g.newHook(&nd, 0, 0)
+		restore := g.setHook(&nd, 0, 0)
 		conn, err := nd.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		assert.EqualValues(t, lingerReset, lingerOf(t, conn), "before the check, of a hook that has set %d", want)
-		h.restore(conn)
+		restore(conn)
 		assert.Equal(t, want, lingerOf(t, conn), "after the check")
 		nstest.Reset(conn)
 	}

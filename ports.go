@@ -65,7 +65,12 @@ func (l *limits) allows(port uint16) bool {
 	if l.only != (PortRange{}) && !l.only.Contains(port) {
 		return false
 	}
-	_, avoided := slices.BinarySearchFunc(l.avoid, port, func(r PortRange, port uint16) int {
+	return !contains(l.avoid, port)
+}
+
+// contains reports whether port is in one of the ascending ranges.
+func contains(ranges []PortRange, port uint16) bool {
+	_, found := slices.BinarySearchFunc(ranges, port, func(r PortRange, port uint16) int {
 		switch {
 		case r.High < port:
 			return -1
@@ -74,7 +79,7 @@ func (l *limits) allows(port uint16) bool {
 		}
 		return 0
 	})
-	return !avoided
+	return found
 }
 
 // String describes the limits for an error, in short.
@@ -143,7 +148,9 @@ func readPorts() *systemPorts {
 }
 
 // mayChoose reports whether the system may choose port, as far as is known.
-func (s *systemPorts) mayChoose(port uint16) bool { return s.local.Contains(port) }
+func (s *systemPorts) mayChoose(port uint16) bool {
+	return s.local.Contains(port) && !contains(s.reserved, port)
+}
 
 // otherParity reports whether port is one that connect(2) tries last: one in the local
 // port range, of the other parity than the first port of the range.
@@ -172,7 +179,8 @@ func crowdedEntry(dest netip.AddrPort) *atomic.Pointer[crowdedDest] {
 }
 
 // isCrowded reports whether dest counts as crowded. When its time is up, exactly one
-// caller gets false. It dials without the option, and calls setCrowded.
+// caller gets false. It dials without the option, so it finds out, and calls setCrowded if
+// it connects.
 func isCrowded(dest netip.AddrPort) bool {
 	entry := crowdedEntry(dest)
 	c := entry.Load()

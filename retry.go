@@ -95,13 +95,13 @@ func (r *record) takeLast() Retry {
 
 // noteCaller remembers an error of the caller's hook that looks like one of net's.
 func (r *record) noteCaller(err error) {
-	if call, ok := any(err).(*os.SyscallError); ok && r != nil {
+	if call, ok := outermost[*os.SyscallError](err); ok && r != nil {
 		r.caller.Store(call)
 	}
 }
 
 // isCallers reports whether err is that error.
 func (r *record) isCallers(err error) bool {
-	call, ok := any(err).(*os.SyscallError)
+	call, ok := outermost[*os.SyscallError](err)
 	return ok && r != nil && r.caller.Load() == call
 }

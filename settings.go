@@ -108,8 +108,8 @@ func (d *Dialer) end() time.Time {
 	return end
 }
 
-// suits reports whether net dials dest from local, a *net.TCPAddr. It takes an IP of nil as
-// unspecified, and an empty one as an address that only the host itself can be dialed from.
+// suits reports whether net dials dest from local. If local is a *net.TCPAddr with an IP
+// that is empty, but not nil, net dials only the host itself from it.
 func suits(local net.Addr, dest netip.Addr) bool {
 	a, _ := local.(*net.TCPAddr)
 	return a == nil || a.IP == nil || len(a.IP) > 0 || dest.IsUnspecified()

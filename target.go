@@ -27,7 +27,10 @@ func newTarget(network, address string, local net.Addr) target {
 	if !hookConnects || !from.IsValid() || network != "tcp" {
 		return t
 	}
-	host, port, _ := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return t // net refuses it
+	}
 	addr, _ := netip.ParseAddr(host)
 	addr = addr.WithZone("").Unmap()
 	switch {
@@ -49,10 +52,9 @@ func newTarget(network, address string, local net.Addr) target {
 // addrTarget returns the target of a dial from local, if it is not nil, to remote, which
 // is one address. It is not ok if net refuses them, or if their families differ.
 func addrTarget(network string, local, remote *net.TCPAddr) (t target, ok bool) {
-	asTCP := "tcp" + strings.TrimPrefix(strings.TrimPrefix(network, "udp"), "tcp")
 	local, remote = withoutEmptyIP(local), withoutEmptyIP(remote)
-	source, sourceOK := tcpLocal(local, asTCP)
-	dest, destOK := tcpLocal(remote, asTCP)
+	source, sourceOK := tcpLocal(local, network)
+	dest, destOK := tcpLocal(remote, network)
 	if !sourceOK || !destOK || !dest.IsValid() || !isTCP(network) && !isUDP(network) {
 		return t, false
 	}
@@ -103,7 +105,7 @@ func tcpAddr(ap netip.AddrPort) *net.TCPAddr {
 // fromNowhere returns the error of a typed dial as Go 1.27 has it. If laddr is not valid,
 // Go 1.26 has the unspecified address in its errors.
 func fromNowhere(err error, laddrIsValid bool) error {
-	op, ok := any(err).(*net.OpError)
+	op, ok := outermost[*net.OpError](err)
 	if !ok || laddrIsValid {
 		return err
 	}
@@ -121,14 +123,16 @@ func netAddr(network string, a *net.TCPAddr) net.Addr {
 	return a
 }
 
-// socketNetwork returns the network of a socket that dials addr, as net calls a hook
-// with it.
-func socketNetwork(network string, addr netip.Addr) string {
-	switch {
-	case network != "tcp" && network != "udp":
+// socketNetwork returns the network of a socket with these addresses, as net calls a hook
+// with it: net makes an IPv6 socket if any of them is an IPv6 address.
+func socketNetwork(network string, addrs ...netip.Addr) string {
+	if network != "tcp" && network != "udp" {
 		return network
-	case addr.Unmap().Is6():
-		return network + "6"
+	}
+	for _, addr := range addrs {
+		if addr.Unmap().Is6() {
+			return network + "6"
+		}
 	}
 	return network + "4"
 }
@@ -141,25 +145,24 @@ func shown(address string, anyIPv4 bool) string {
 	return address
 }
 
-// remoteAddr returns the address that was dialed, in net's form: addr, unless the
-// target says more.
+// remoteAddr returns the address that was dialed, in net's form: addr, with the IP that
+// the target has as text, if it has one.
 func (t *target) remoteAddr(addr net.Addr) net.Addr {
 	if t.remote != nil {
 		return t.remote
 	}
-	host, text, _ := net.SplitHostPort(t.address)
-	port, err := parsePort(text)
+	host, _, err := net.SplitHostPort(t.address)
 	ip, parseErr := netip.ParseAddr(host)
 	if err != nil || parseErr != nil && host != "" {
 		return addr
 	}
-	literal := &net.TCPAddr{IP: net.IP(ip.AsSlice()).To16(), Port: int(port), Zone: ip.Zone()}
+	literal := &net.TCPAddr{IP: net.IP(ip.AsSlice()).To16(), Port: int(addrPort(addr).Port()), Zone: ip.Zone()}
 	return netAddr(t.network, literal)
 }
 
 // netError returns the error of net's dial as net.Dialer returns it for the target.
 func (t *target) netError(err error) error {
-	op, ok := any(err).(*net.OpError)
+	op, ok := outermost[*net.OpError](err)
 	if !ok {
 		return err
 	}
@@ -169,7 +172,7 @@ func (t *target) netError(err error) error {
 	if !changed && !hidden && t.local == nil {
 		return err
 	}
-	unsuitable, ok := any(cause).(*net.AddrError)
+	unsuitable, ok := outermost[*net.AddrError](cause)
 	switch {
 	case ok && unsuitable.Err == noSuitableAddress && t.local != nil && (changed || addr != nil):
 		return dialError(t.network, nil, nil, errNoSuitableAddress(t.local))
