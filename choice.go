@@ -23,7 +23,7 @@ type choice struct {
 	udp      bool
 	callers  PortRange // IP_LOCAL_PORT_RANGE as the caller's hook has left it
 	refused  bool      // the kernel does not take the option
-	met      bool      // the socket has been connected to itself, so the kernel may choose own
+	met      uint16    // the port from which the socket has been connected to itself; 0: none
 	outdated bool      // the kernel has chosen a port that is not in ports
 
 	// The parts of this attempt.
@@ -58,9 +58,15 @@ func (c *choice) make() error {
 	// What was read about the ports may be out of date, or another network namespace's, and
 	// it is a guess if nothing could be read. A guess is good enough for a first TCP try,
 	// because the look at the socket tells more. A UDP socket of a NetDialer has no look.
+	//
+	// If the socket has been connected to itself, that is proof. It need not have been from
+	// the destination's port: a load balancer can have replaced the destination.
 	own := c.dest.Port()
 	trusted := c.ports.known || !c.retry && !c.udp
-	if trusted && !c.met && !c.ports.mayChoose(own) {
+	switch {
+	case c.met != 0:
+		own = c.met
+	case trusted && !c.ports.mayChoose(own):
 		own = 0
 	}
 	if c.refused || own == 0 && !limited && (c.udp || !isCrowded(c.dest)) {

@@ -173,7 +173,7 @@ func (s *socket) look() outcome {
 		s.undo()
 		return settled
 	case sameEndpoint(local, peer):
-		s.err, s.choice.met = ErrSelfConnect, true
+		s.err, s.choice.met = ErrSelfConnect, local.Port()
 	case !s.fixed() && !s.hook.limits.allows(local.Port()):
 		s.err = errLimitsIgnored(s.hook.limits.String(), local.Port())
 	default:

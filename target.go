@@ -145,19 +145,22 @@ func shown(address string, anyIPv4 bool) string {
 	return address
 }
 
-// remoteAddr returns the address that was dialed, in net's form: addr, with the IP that
-// the target has as text, if it has one.
+// remoteAddr returns the address that was dialed, in net's form: addr, with the IP and the
+// port that the target has as text. They differ if a load balancer has replaced them.
 func (t *target) remoteAddr(addr net.Addr) net.Addr {
 	if t.remote != nil {
 		return t.remote
 	}
-	host, _, err := net.SplitHostPort(t.address)
+	host, text, err := net.SplitHostPort(t.address)
 	ip, parseErr := netip.ParseAddr(host)
 	if err != nil || parseErr != nil && host != "" {
 		return addr
 	}
-	literal := &net.TCPAddr{IP: net.IP(ip.AsSlice()).To16(), Port: int(addrPort(addr).Port()), Zone: ip.Zone()}
-	return netAddr(t.network, literal)
+	port, err := parsePort(text)
+	if err != nil {
+		port = addrPort(addr).Port() // of a service
+	}
+	return netAddr(t.network, &net.TCPAddr{IP: net.IP(ip.AsSlice()).To16(), Port: int(port), Zone: ip.Zone()})
 }
 
 // netError returns the error of net's dial as net.Dialer returns it for the target.

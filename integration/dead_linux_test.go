@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestBalancerDeadTCP(t *testing.T) {
 			{[]netip.AddrPort{deadBackend}, false},
 			{[]netip.AddrPort{deadBackend, live}, true},
 			{[]netip.AddrPort{deadBackend, deadBackend, live}, true},
-			{[]netip.AddrPort{deadBackend, deadBackend, deadBackend, live}, false},
+			{append(slices.Repeat([]netip.AddrPort{deadBackend}, 9), live), false}, // more than three attempts try
 		} {
 			for _, way := range deadWays(&net.TCPAddr{}, "Dialer", "NetDialer") {
 				t.Run(fmt.Sprintf("%d backends, %s", len(c.backends), way.name), func(t *testing.T) {
@@ -101,10 +102,10 @@ func TestBalancerDeadUDP(t *testing.T) {
 			for _, way := range deadWays(&net.UDPAddr{}, "Dialer") {
 				t.Run(name+", "+way.name, func(t *testing.T) {
 					b := balance(t, way.service, backends...)
-					retries := 0
-					d := safedial.Dialer{OnRetry: func(_ context.Context, r safedial.Retry) {
-						retries++
-						assert.ErrorIs(t, r.Err, safedial.ErrSelfConnect)
+					sockets := 0
+					d := safedial.Dialer{MaxRetries: -1, Control: func(string, string, syscall.RawConn) error {
+						sockets++
+						return nil
 					}}
 					const dials = 100
 					for range dials {
@@ -113,10 +114,8 @@ func TestBalancerDeadUDP(t *testing.T) {
 						require.False(t, safedial.IsSelfConnect(conn), "%s to %s", conn.LocalAddr(), conn.RemoteAddr())
 						conn.Close()
 					}
-					b.requireOnce(t, dials+retries)
-					if way.service.Port() != deadPort {
-						assert.NotZero(t, retries, "the test does not show the effect")
-					}
+					b.requireOnce(t, sockets)
+					assert.Greater(t, sockets, dials, "the test does not show the effect")
 				})
 			}
 		}
@@ -167,7 +166,11 @@ func TestBalancerSelfConnectAddr(t *testing.T) {
 					conn, err := way.dialer(&safedial.Dialer{MaxRetries: -1}).Dial(network, way.service.String())
 					requireSelfConnect(t, conn, err, way.service)
 					if network == "udp" && way.service.Port() != deadPort {
-						b.requireOnce(t, 1)
+						sockets := 2 // the second one while the first is kept open
+						if way.local != nil {
+							sockets = 1 // bind(2) finds no port for the second
+						}
+						b.requireOnce(t, sockets)
 					}
 				})
 			}
