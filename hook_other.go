@@ -59,7 +59,7 @@ func (h *hook) control(ctx context.Context, network, address string, c syscall.R
 		return nil
 	}
 	port, err := parsePort(address[strings.LastIndexByte(address, ':')+1:])
-	if err != nil || h.caller == nil && !recentPorts().mayChoose(port) { // the caller may bind any port
+	if err != nil || h.caller == nil && !recentPorts().local.Contains(port) { // the caller may bind any port
 		return err
 	}
 	return c.Control(func(fd uintptr) {
