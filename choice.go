@@ -10,9 +10,16 @@ import (
 // A choice says which local ports the kernel is to choose from for a socket.
 //
 // IP_LOCAL_PORT_RANGE takes one range of ports, so each port that must not be chosen cuts
-// the ports in two parts, which are tried one after the other. The destination's own port
-// is cut out, too, and comes last, by itself: a connection from it is one to itself,
-// unless the destination is on another host.
+// the ports in two parts, which are tried one after the other:
+//
+//	1            the local port range            65535
+//	|--------|.......*..............x.........|------|
+//	[     part      ] [     part   ] [     part      ]
+//
+// Here x is a port to avoid, and * the destination's own port. That is cut out, too, and
+// comes last, as a part of one port: a connection from it is one to itself, unless the
+// destination is on another host. The ends of a part may lie outside of the local port
+// range, because the kernel only narrows its own range.
 type choice struct {
 	limits *limits
 	dest   netip.AddrPort
@@ -45,11 +52,16 @@ type part struct {
 // make makes the choice for an attempt. It has no parts if the kernel may choose as it
 // does by itself.
 //
-// The kernel is told which ports to choose from only if that is needed: if it may choose
-// the destination's own port, if there are limits, or if the destination is crowded. With
-// the option set, connect(2) goes through the ports one by one. Without, it goes through
-// every second port first, and leaves the others to programs that bind port 0. So a dial
-// that sets the option without need takes ports from servers.
+// The kernel is told which ports to choose from only if that is needed:
+//
+//   - It may choose the destination's own port, the only one from which a socket can be
+//     connected to itself.
+//   - There are limits.
+//   - The destination is crowded: connect(2) would search half of the ports in vain.
+//
+// With the option set, connect(2) goes through the ports one by one (Linux 6.8). Without,
+// it goes through every second port first, and leaves the others to programs that bind
+// port 0. So a dial that sets the option without need takes ports from servers.
 func (c *choice) make() error {
 	c.made = true
 	c.clear()
@@ -59,8 +71,8 @@ func (c *choice) make() error {
 	// it is a guess if nothing could be read. A guess is good enough for a first TCP try,
 	// because the look at the socket tells more. A UDP socket of a NetDialer has no look.
 	//
-	// If the socket has been connected to itself, that is proof. It need not have been from
-	// the destination's port: a load balancer can have replaced the destination.
+	// If the socket has been connected to itself, that port is the one. It need not be the
+	// destination's: a load balancer can have replaced the destination.
 	own := c.dest.Port()
 	trusted := c.ports.known || !c.retry && !c.udp
 	switch {
@@ -109,7 +121,8 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 	}
 
 	// The first part is random, in proportion to the usable ports, so that all ports are
-	// used alike.
+	// used alike. The seed of a UDP dial is the same for all of its sockets, so that each has
+	// the next part. A TCP socket tries all of them by itself.
 	total := 0
 	for _, p := range c.parts {
 		total += p.usable
@@ -127,7 +140,9 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 	}
 }
 
-// split makes the parts in one pass through all ranges, which ascend.
+// split makes the parts, and counts their usable ports, in one pass through the ports to
+// avoid and the reserved ones, which both ascend. Lists can be long: a kernel's list of
+// reserved ports has up to 32,768 ranges, and the parts are made for each attempt.
 func (c *choice) split(allowed PortRange, own uint16) {
 	next := int(max(allowed.Low, 1)) // the first port that is in no part yet
 	reserved := c.ports.reserved
@@ -179,7 +194,7 @@ func (c *choice) count() int {
 	return len(c.parts)
 }
 
-// part returns the part that is next.
+// part returns the part that is next. There must be one: see count.
 func (c *choice) part() PortRange {
 	if c.next < len(c.parts) {
 		return c.parts[(c.first+c.next)%len(c.parts)].ports

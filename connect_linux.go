@@ -15,8 +15,9 @@ import (
 // A socket is one that net has made and the hook connects, or a UDP socket that the hook
 // prepares for net to connect. It lasts as long as the hook, and is pooled.
 //
-// A try is one connect(2). An attempt tries the parts of the ports one after the other;
-// with one part, or none, it is one try. A retry is another attempt.
+// Three words are used for what it does. A try is one connect(2) and the look at what has
+// come of it. An attempt tries the parts of the ports one after the other. Most sockets
+// have one part, or none, and so one try. A retry is another attempt.
 type socket struct {
 	hook   *hook
 	dest   destination
@@ -47,12 +48,24 @@ type socket struct {
 type outcome int
 
 const (
-	settled outcome = iota // nothing: net goes on with the socket, or the error is final
-	noPort                 // another try: connect(2) found no local port, and has changed nothing
-	undone                 // another try: the connection was undone, with some of the options
-	spent                  // another socket: the connection could not be undone, or not the caller's hook called again
+	// Nothing can follow. Either net goes on with the socket, which is connected, or goes
+	// on to connect; or the error is final, such as a refusal by the destination.
+	settled outcome = iota
+
+	// Another try can follow. connect(2) has found no local port, and has changed nothing.
+	noPort
+
+	// Another try can follow. The socket was connected, to itself or from a port that is not
+	// allowed, and the connection was undone. Some options were undone with it.
+	undone
+
+	// Only a dial with another socket can follow. The connection could not be undone, or the
+	// caller's hook has failed when it was called again.
+	spent
 )
 
+// The function that try gives to syscall.RawConn is made once for each socket of the pool.
+// Another one for each try would be another allocation.
 var sockets = sync.Pool{New: func() any {
 	s := new(socket)
 	s.control = func(fd uintptr) {
@@ -85,14 +98,15 @@ func (s *socket) try(c syscall.RawConn) outcome {
 	if err := c.Control(s.control); err != nil {
 		s.how, s.err = settled, err
 	}
-	// Of several failures, a connection to itself says most: nobody listens there.
+	// If the tries of an attempt have failed in several ways, a connection to itself says
+	// most: nothing listens at the destination. That no port is left may be temporary.
 	if s.how != settled && !s.isSelf {
 		s.reason, s.isSelf = s.err, errors.Is(s.err, ErrSelfConnect)
 	}
 	return s.how
 }
 
-// connect makes one connect(2), and looks what has come of it.
+// connect makes one try, inside of syscall.RawConn.Control.
 func (s *socket) connect() outcome {
 	if !s.examined {
 		s.examine()
@@ -102,6 +116,9 @@ func (s *socket) connect() outcome {
 			return settled
 		}
 	}
+
+	// LocalAddr first: bind(2) fails on a socket that is connected, and the kernel searches
+	// a port for the address that the socket is bound to.
 	if s.err = s.bindLocalAddr(); s.err != nil {
 		return s.bindFailed()
 	}
@@ -111,9 +128,10 @@ func (s *socket) connect() outcome {
 		}
 	}
 
-	// Where the kernel does not take the option, only the look keeps the promise, and for
-	// a moment the socket may be connected to itself. With SO_REUSEADDR on both sides, a
-	// server can bind the port even then.
+	// If the kernel does not take the option, only the look keeps the promise. The socket may
+	// be connected to itself for some microseconds, and a server that starts then finds its
+	// port in use. Linux lets the server bind it nevertheless if both sockets have
+	// SO_REUSEADDR, as Go's servers do. So the socket has it, too, until it is checked.
 	if s.choice.refused && !s.fixed() && s.choice.ports.mayChoose(s.dest.addr.Port()) {
 		s.reuse = s.reuse || s.desc.setReuseAddr()
 	}
@@ -123,27 +141,41 @@ func (s *socket) connect() outcome {
 		return s.look()
 	}
 	s.err = os.NewSyscallError("connect", errno)
+
+	// EADDRNOTAVAIL means that the kernel has found no port for the 4-tuple, or no source
+	// address. It can be spurious: without a range, connect(2) leaves out one of an odd number
+	// of ports, and a port can become free at any moment. For UDP the error is EAGAIN.
 	if !s.fixed() && (errno == unix.EADDRNOTAVAIL || s.dest.udp && errno == unix.EAGAIN) {
-		// No port is left, at least not of those that connect(2) has tried: without a
-		// range, it leaves out one of an odd number of ports. The socket is unchanged.
 		if !s.told && s.desc.hasRoute() {
 			s.setCrowded(true)
 		}
 		return noPort
 	}
-	if s.byCaller {
-		return settled // bare, so that net repeats the dial for a hook that binds the next port of a pool
+
+	// If the caller's hook has bound a port, and that has a connection to this destination, the
+	// error is EADDRNOTAVAIL, too. A hook that binds the next port of a pool relies on net,
+	// which makes two more sockets for that error. In all other cases the retries are
+	// safedial's, and net must not multiply them.
+	if !s.byCaller {
+		s.err = hideFromNet(s.err)
 	}
-	s.err = hideFromNet(s.err)
 	return settled
 }
 
-// isConnecting reports whether connect(2) has connected the socket, or goes on to. The
-// socket is not blocking, so mostly the answer is EINPROGRESS. The caller's hook can have
-// connected it, or have made it blocking, so that a signal interrupts connect(2).
+// isConnecting reports whether connect(2) has connected the socket, or goes on to.
 func isConnecting(errno unix.Errno) bool {
 	switch errno {
-	case 0, unix.EINPROGRESS, unix.EALREADY, unix.EISCONN, unix.EINTR:
+	// The socket does not block, so the answer for TCP is EINPROGRESS, even on loopback,
+	// where the connection is made by the time that connect(2) returns.
+	case unix.EINPROGRESS:
+		return true
+	// UDP is connected immediately. So is TCP with TCP_FASTOPEN_CONNECT, which sends no SYN
+	// before there is something to write.
+	case 0:
+		return true
+	// The caller's hook can have called connect(2) itself. It can also have made the socket
+	// blocking, so that a signal interrupts connect(2), which goes on in the background.
+	case unix.EALREADY, unix.EISCONN, unix.EINTR:
 		return true
 	}
 	return false
@@ -164,8 +196,9 @@ func (s *socket) look() outcome {
 	local, peer, err := s.ends()
 	switch {
 	case err != nil:
-		// A sandbox may refuse to report the ends. Then the socket must not be connected. But
-		// if it has failed to connect by now, its own error comes first.
+		// A sandbox may refuse to report the ends. A socket that nobody can check must not be
+		// connected. But on loopback it may have been refused by now. Another connect(2)
+		// tells, and that error comes first.
 		s.err = err
 		if errno := s.desc.connect(s.dest.addr); !isConnecting(errno) {
 			s.err = os.NewSyscallError("connect", errno)
@@ -177,6 +210,8 @@ func (s *socket) look() outcome {
 	case !s.fixed() && !s.hook.limits.allows(local.Port()):
 		s.err = errLimitsIgnored(s.hook.limits.String(), local.Port())
 	default:
+		// The connection is good. Its port says whether the kernel has run out of those that
+		// it tries first, if it has chosen the port from its own range, and just now.
 		if !s.told && !s.fixed() && local.Port() != s.autoPort {
 			s.noteParity(local.Port())
 		}
@@ -198,8 +233,10 @@ func (s *socket) look() outcome {
 	return spent
 }
 
-// ends returns the addresses of the socket. A socket that is still connecting has no peer
-// yet; its destination takes the peer's place.
+// ends returns the addresses of the socket. A socket that is still connecting, or has been
+// refused, has no peer: getpeername(2) fails with ENOTCONN. Its destination takes the peer's
+// place. That is enough, because a connection to itself is made, or will be, from the
+// destination's own address and port.
 func (s *socket) ends() (local, peer netip.AddrPort, err error) {
 	local, errno := s.desc.local()
 	if errno != 0 {
@@ -212,10 +249,16 @@ func (s *socket) ends() (local, peer netip.AddrPort, err error) {
 	return local, peer, asError("getpeername", errno)
 }
 
-// undo dissolves the connection, so that the port is free at once, and puts back the
-// options that safedial has changed, because the caller's hook may be called again. If the
-// system refuses (gVisor), it has the socket close with a reset: a plain close of a
-// connection to itself would leave TIME_WAIT.
+// undo dissolves the connection, and reports whether it has. The port is free at once, if
+// the kernel has chosen it. A port that the socket was bound to explicitly stays bound until
+// the socket is closed, but without a connection it leaves no TIME_WAIT either.
+//
+// The options that safedial has changed get their old values, because the caller's hook may
+// be called again, and must find its own.
+//
+// If the system refuses (gVisor), the socket closes with a reset. A plain close sends a FIN
+// to itself: the socket passes through FIN_WAIT and CLOSING to TIME_WAIT (RFC 9293, section
+// 3.6), and no server can bind the port for a minute.
 func (s *socket) undo() bool {
 	if s.desc.disconnect() != nil {
 		setLinger(uintptr(s.desc.fd), lingerReset)
@@ -231,7 +274,11 @@ func (s *socket) undo() bool {
 	return true
 }
 
-// examine finds out what the caller's hook has done to the socket.
+// examine finds out what the caller's hook has done to the socket: whether it has bound it
+// to a port, and whether it has set a range of ports. Both are respected.
+//
+// The port of a socket that nobody has bound is 0. But after an undo, getsockname(2) still
+// reports the port that the kernel had chosen before, although the socket has it no longer.
 func (s *socket) examine() {
 	s.examined = true
 	if s.hook.caller == nil {
@@ -252,8 +299,12 @@ func (s *socket) begin() {
 	s.reason, s.isSelf = nil, false
 }
 
-// tell has the kernel choose the local port from r. That it does not take the option is an
-// error only if there are limits. gVisor takes any option, and forgets it.
+// tell has the kernel choose the local port from r. If the kernel does not take the option,
+// that is an error only if there are limits. Without, the look has to do.
+//
+// With limits, the first try reads the option back. gVisor takes any option, and forgets
+// it, and each connection from a port that is not allowed would reach the server before it
+// is undone.
 func (s *socket) tell(r PortRange) error {
 	limited := s.hook.limits.limited()
 	err := s.desc.setPortRange(r)
@@ -280,9 +331,10 @@ func (s *socket) bindLocalAddr() error {
 	if s.bound || !from.IsValid() {
 		return nil
 	}
-	// As with net, the unspecified address is that of the socket's family. An address of
-	// the other family is only for the host itself, and only from IPv4: net dials "::" from
-	// an IPv4 address by its IPv4 loopback address.
+	// net has chosen the socket's family by the destination alone, because it does not know
+	// of LocalAddr. As with net, the unspecified address is that of the socket's family. An
+	// address of the other family is good only to dial the host itself, and only from IPv4:
+	// from an IPv4 address, connect(2) takes "::" as the IPv4 loopback address.
 	addr, toHost := from.Addr(), s.dest.addr.Addr().IsUnspecified()
 	switch {
 	case addr.Is6() == s.dest.v6:
@@ -311,8 +363,10 @@ func (s *socket) bindLocalAddr() error {
 	return asError("getsockname", errno)
 }
 
-// bindFailed returns the outcome of bind(2). If it has found no port, it has not searched
-// one part of the ports only, so the others are not tried.
+// bindFailed returns the outcome of a bind(2) that has failed. EADDRINUSE means that no port
+// is left if port 0 was asked for, and the kernel could not leave the port to connect(2).
+// Then bind(2) has searched all ports, and not one part, so the other parts are not tried.
+// EADDRNOTAVAIL means that the address is not the host's, which will not change.
 func (s *socket) bindFailed() outcome {
 	if !s.fixed() && isNoPort(s.err) {
 		s.choice.skipAll()

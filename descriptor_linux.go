@@ -13,8 +13,9 @@ import (
 )
 
 // A descriptor is the file descriptor of a socket. Its methods are the system calls that
-// the hook makes, each named after what it does. Their memory is the descriptor's, so that
-// they do not allocate.
+// the hook makes, each named after what it does. A dial makes several, so they do not
+// allocate: their memory is the descriptor's, and those that may fail in the ordinary course
+// of a dial return the number of the error instead of an error.
 type descriptor struct {
 	fd    int
 	v6    bool // an IPv6 socket
@@ -110,7 +111,8 @@ func (d *descriptor) setPortRange(r PortRange) error {
 	return os.NewSyscallError("setsockopt IP_LOCAL_PORT_RANGE", err)
 }
 
-// portRange returns what IP_LOCAL_PORT_RANGE holds: the zero PortRange, if it is not set.
+// portRange returns what IP_LOCAL_PORT_RANGE holds: the zero PortRange, if it is not set, or
+// if the kernel does not have it.
 func (d *descriptor) portRange() PortRange {
 	value, err := unix.GetsockoptInt(d.fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE)
 	if err != nil {

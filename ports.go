@@ -102,9 +102,13 @@ func (l *limits) String() string {
 	return strings.Join(text, ", ")
 }
 
-// systemPorts are the local ports of a network namespace, as they were read. They can
-// be out of date, or another namespace's. They help to choose among the ports that a
-// socket may use; the addresses of the connected socket tell which one it uses.
+// systemPorts are the local ports of a network namespace, as they were read.
+//
+// They can be out of date: root can change them at any moment. They can be another
+// namespace's: the files of /proc/sys/net show those of the thread that opens them, and a
+// goroutine can run on another thread than before. And a sandbox can hide the files. So they
+// only help to choose among the ports that a socket may use. Which one it uses, its own
+// address says when it is connected.
 type systemPorts struct {
 	local    PortRange // the local port range; a guess, if it is not known
 	known    bool
@@ -113,7 +117,9 @@ type systemPorts struct {
 }
 
 // recentFor is how long a dial without limits uses what another one has read. Reading
-// takes several system calls, which is too much for each dial.
+// takes several system calls, which is too much for each dial. What such a dial takes from
+// it is whether to tell the kernel a range at all, and which part comes first. If that is
+// wrong, the dial needs one more try.
 const recentFor = 100 * time.Millisecond
 
 var recent atomic.Pointer[systemPorts]
@@ -153,13 +159,19 @@ func (s *systemPorts) mayChoose(port uint16) bool {
 }
 
 // otherParity reports whether port is one that connect(2) tries last: one in the local
-// port range, of the other parity than the first port of the range.
+// port range, of the other parity than the first port of the range. Since Linux 4.2,
+// connect(2) leaves those to bind(2) as long as it can
+// (https://git.kernel.org/linus/07f4c90062f8).
 func (s *systemPorts) otherParity(port uint16) bool {
 	return s.known && s.local.Contains(port) && (port-s.local.Low)%2 == 1
 }
 
-// crowded remembers the destinations to which connect(2) had no port of the first
-// parity left. Destinations with the same hash replace each other.
+// crowded remembers the destinations to which connect(2) had no port of the first parity
+// left. Each further dial would search all of them in vain, which takes as long as a hundred
+// other dials. With IP_LOCAL_PORT_RANGE set, connect(2) goes through the ports one by one
+// from a random one, and finds a free one soon.
+//
+// Destinations with the same hash replace each other. That costs such a search, no more.
 var crowded [64]atomic.Pointer[crowdedDest]
 
 // A crowdedDest is a destination that counts as crowded for a while.
