@@ -67,6 +67,8 @@ func (c *choice) make() error {
 	c.clear()
 	limited := c.limits.limited()
 
+	// The first question is whether the kernel may choose the destination's own port.
+	//
 	// What was read about the ports may be out of date, or another network namespace's, and
 	// it is a guess if nothing could be read. A guess is good enough for a first TCP try,
 	// because the look at the socket tells more. A UDP socket of a NetDialer has no look.
@@ -181,7 +183,8 @@ func usable(r PortRange, reserved []PortRange) int {
 	return n
 }
 
-// clear removes all parts, so that the kernel chooses as it does by itself.
+// clear removes all parts, so that the kernel chooses as it does by itself. What is known of
+// the socket stays.
 func (c *choice) clear() {
 	c.parts, c.first, c.own, c.next, c.leftOut = c.parts[:0], 0, 0, 0, false
 }
@@ -224,13 +227,15 @@ func (c *choice) advance(isSelf bool) bool {
 // skipAll ends the attempt.
 func (c *choice) skipAll() { c.next = c.count() }
 
-// restart begins another attempt.
+// restart begins another attempt, for which the choice has to be made again.
 func (c *choice) restart() { c.made, c.retry = false, true }
 
-// note notes which port the kernel has chosen.
+// note notes which port the kernel has chosen. If it is one that the kernel should not have,
+// what was read about the ports is out of date, or another namespace's.
 func (c *choice) note(port uint16) { c.outdated = c.outdated || !c.ports.mayChoose(port) }
 
-// errNoPort returns why there is no port in allowed.
+// errNoPort returns why there is no port in allowed. The one that can be changed most easily
+// comes first: the caller's own range, then the two sysctls.
 func (c *choice) errNoPort(allowed PortRange) error {
 	inRange := allowed.intersect(c.ports.local)
 	switch {

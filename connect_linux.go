@@ -24,24 +24,34 @@ type socket struct {
 	desc   descriptor
 	choice choice // of the local port
 
-	// What the caller's hook has done. It is found out before the first try, and again
+	// examined says that byCaller is known. It is found out before the first try, and again
 	// after the caller's hook was called again.
 	examined bool
-	byCaller bool // the caller's hook has bound the socket to a port
 
-	// What safedial has done.
-	bound    bool   // the socket is bound to LocalAddr
-	autoPort uint16 // a port that the kernel has chosen before, which getsockname(2) still reports after an undo
-	told     bool   // IP_LOCAL_PORT_RANGE holds a part of the ports
-	reuse    bool   // SO_REUSEADDR is set until the socket has been looked at
+	// byCaller says that the caller's hook has bound the socket to a port.
+	byCaller bool
 
-	// What has come of it.
-	how    outcome // of the last try
-	err    error   // of the last try
-	reason error   // why the attempt has failed so far
-	isSelf bool    // reason is ErrSelfConnect
+	// bound says that the socket is bound to LocalAddr.
+	bound bool
 
-	control func(fd uintptr) // for syscall.RawConn, made once
+	// autoPort is a port that the kernel has chosen, and that getsockname(2) reports although
+	// neither LocalAddr nor the caller's hook has asked for it.
+	autoPort uint16
+
+	// told says that IP_LOCAL_PORT_RANGE holds a part of the ports, and reuse that the socket
+	// has SO_REUSEADDR until it is checked. Both are safedial's doing.
+	told, reuse bool
+
+	// how and err are of the last try.
+	how outcome
+	err error
+
+	// reason is why the attempt has failed so far. isSelf says that it is ErrSelfConnect.
+	reason error
+	isSelf bool
+
+	// control is what try gives to syscall.RawConn.
+	control func(fd uintptr)
 }
 
 // An outcome says what can follow a try.
@@ -79,6 +89,8 @@ var sockets = sync.Pool{New: func() any {
 	return s
 }}
 
+// newSocket returns a socket that has nothing of the one before but its memory: a part
+// that is left over would be tried, and an option that seems to be set would not be.
 func newSocket(h *hook, dest destination, ports *systemPorts) *socket {
 	s := sockets.Get().(*socket)
 	*s = socket{hook: h, dest: dest, control: s.control, desc: descriptor{v6: dest.v6}, choice: choice{
@@ -87,6 +99,7 @@ func newSocket(h *hook, dest destination, ports *systemPorts) *socket {
 	return s
 }
 
+// free gives the socket back to the pool, without the memory of others.
 func (s *socket) free() {
 	s.hook, s.choice.limits, s.choice.ports, s.err, s.reason = nil, nil, nil, nil, nil
 	sockets.Put(s)
@@ -293,7 +306,8 @@ func (s *socket) examine() {
 // try would use the same one.
 func (s *socket) fixed() bool { return s.byCaller || s.hook.from.Port() != 0 }
 
-// begin begins another attempt.
+// begin begins another attempt. The choice is made again, because more is known by now. The
+// kernel may have chosen a port that it was not expected to choose.
 func (s *socket) begin() {
 	s.choice.restart()
 	s.reason, s.isSelf = nil, false
@@ -406,7 +420,8 @@ func (s *socket) worthWaiting(c syscall.RawConn) bool {
 	return worth
 }
 
-// finalError returns the error of the hook after an attempt that ended like this.
+// finalError returns the error of the hook after an attempt that ended like this, and so
+// many retries. If another socket is needed, the dial around the hook has to know.
 func (s *socket) finalError(how outcome, retries int) error {
 	if how == spent {
 		return &hookError{err: s.reason, retries: retries}
@@ -426,7 +441,9 @@ func (s *socket) netConnects() bool {
 }
 
 // prepare tells the kernel which ports to choose from for a UDP socket that net binds and
-// connects.
+// connects. A Dialer looks at the connection when net has returned it, so it has something
+// to tell only if there are limits. A NetDialer's dials have nobody who looks, so the kernel
+// is told to choose a port on one side of the destination's.
 func (s *socket) prepare() error {
 	s.examine()
 	h := s.hook

@@ -167,8 +167,8 @@ func (s *systemPorts) otherParity(port uint16) bool {
 }
 
 // crowded remembers the destinations to which connect(2) had no port of the first parity
-// left. Each further dial would search all of them in vain, which takes as long as a hundred
-// other dials. With IP_LOCAL_PORT_RANGE set, connect(2) goes through the ports one by one
+// left. Each further dial would search all of them in vain, which takes much longer than the
+// dial itself. With IP_LOCAL_PORT_RANGE set, connect(2) goes through the ports one by one
 // from a random one, and finds a free one soon.
 //
 // Destinations with the same hash replace each other. That costs such a search, no more.
