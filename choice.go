@@ -25,19 +25,20 @@ type choice struct {
 	dest   netip.AddrPort
 	ports  *systemPorts
 	seed   uint32 // random; 0: another for each attempt
+	skip   int    // the number of parts that other sockets of the dial have begun with
 
 	// What is known of this socket.
 	udp      bool
 	callers  PortRange // IP_LOCAL_PORT_RANGE as the caller's hook has left it
 	refused  bool      // the kernel does not take the option
-	met      uint16    // the port from which the socket has been connected to itself; 0: none
+	met      uint16    // the port from which it, or a socket before it, was connected to itself; 0: none
 	outdated bool      // the kernel has chosen a port that is not in ports
 
 	// The parts of this attempt.
 	made    bool
 	retry   bool // this is not the first attempt
 	parts   []part
-	first   int    // the index of the part that comes first; the others follow in turn
+	first   int    // the index of the part that comes first, modulo their number; the others follow in turn
 	own     uint16 // the port that comes after the parts, 0 if none does
 	next    int    // how many parts have been tried
 	leftOut bool   // some parts are not among them, because they have no usable port
@@ -123,8 +124,8 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 	}
 
 	// The first part is random, in proportion to the usable ports, so that all ports are
-	// used alike. The seed of a UDP dial is the same for all of its sockets, so that each has
-	// the next part. A TCP socket tries all of them by itself.
+	// used alike. With limits, the seed is the same for all sockets of a dial, so that each
+	// begins with the next part.
 	total := 0
 	for _, p := range c.parts {
 		total += p.usable
@@ -140,6 +141,7 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 			break
 		}
 	}
+	c.first += c.skip
 }
 
 // split makes the parts, and counts their usable ports, in one pass through the ports to

@@ -94,8 +94,11 @@ var sockets = sync.Pool{New: func() any {
 func newSocket(h *hook, dest destination, ports *systemPorts) *socket {
 	s := sockets.Get().(*socket)
 	*s = socket{hook: h, dest: dest, control: s.control, desc: descriptor{v6: dest.v6}, choice: choice{
-		limits: &h.limits, dest: dest.addr, ports: ports, seed: h.seed, udp: dest.udp, parts: s.choice.parts[:0],
+		limits: &h.limits, dest: dest.addr, ports: ports, seed: h.seed, met: h.met, udp: dest.udp, parts: s.choice.parts[:0],
 	}}
+	if !dest.udp {
+		s.choice.retry, s.choice.skip = h.round > 0, h.round
+	}
 	return s
 }
 
@@ -424,7 +427,7 @@ func (s *socket) worthWaiting(c syscall.RawConn) bool {
 // many retries. If another socket is needed, the dial around the hook has to know.
 func (s *socket) finalError(how outcome, retries int) error {
 	if how == spent {
-		return &hookError{err: s.reason, retries: retries}
+		return &hookError{err: s.reason, retries: retries, met: s.choice.met}
 	}
 	return hideFromNet(s.reason)
 }

@@ -17,7 +17,8 @@ type dial struct {
 	limits   limits
 	policy   retryPolicy
 	record   *record // what the hook has to say; nil if nobody needs it
-	seed     uint32  // random; it says which part of the ports a UDP dial uses first
+	met      uint16  // the port from which a socket was connected to itself and could not go on
+	seed     uint32  // random; with limits, it says which part of the ports comes first
 }
 
 // A failure is a failed attempt of a dial. The zero failure is none.
@@ -58,7 +59,7 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	if g.caller != nil || g.limits.limited() || g.policy.onRetry != nil || g.policy.max > immediateRetries {
 		g.record = new(record)
 	}
-	if isUDP(t.network) && g.limits.limited() {
+	if g.limits.limited() {
 		g.seed = rand.Uint32() | 1
 	}
 	return g.run(ctx)
@@ -101,7 +102,7 @@ func (g *dial) attempt(ctx context.Context, retries int) (net.Conn, failure) {
 	if hookConnects {
 		hookRetries = max(0, min(g.policy.max, immediateRetries)-retries)
 	}
-	conn, err := g.once(ctx, hookRetries, 0)
+	conn, err := g.once(ctx, hookRetries, retries)
 	switch {
 	case err == nil:
 		return conn, failure{}
@@ -126,7 +127,7 @@ func (g *dial) hookFailed(err error, hookRetries int) failure {
 		return f
 	}
 	if h, ok := outermost[*hookError](op.Err); ok {
-		f.retries = h.retries
+		f.retries, g.met = h.retries, h.met
 		if f.why.Err == nil {
 			f.why.Err = h.err // nobody is told more without a record
 		}
@@ -151,27 +152,31 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 		}
 	}()
 	var rejected error
+	rejections := 0
 	for round := 0; ; round++ {
 		conn, err := g.once(ctx, 0, round)
 		if err == nil {
 			return conn, failure{}
 		}
 		noPort := g.isNoPort(err)
-		another := round == 0 && conn != nil
-		if g.limits.limited() {
-			another = round+1 < g.record.parts
-		}
-
 		if conn != nil {
 			if kept != nil {
 				_ = kept.Close()
 			}
 			kept, rejected = conn, err
+			rejections++
 		} else if rejected != nil && (noPort || errors.Is(err, errAddrInUse)) {
 			err = rejected
 		}
 		if conn == nil && !noPort {
 			return nil, failure{err: g.target.netError(err)}
+		}
+
+		// A port that is not allowed means that the local port range has changed since the
+		// hook has read it, or that it is not known. The part may be tried once more.
+		another := round == 0 && conn != nil
+		if g.limits.limited() {
+			another = round+1 < g.record.parts+min(rejections, g.record.parts)
 		}
 		if !another || g.portIsFixed() || ctx.Err() != nil {
 			return nil, g.fail(kept, err)
@@ -230,10 +235,16 @@ func (g *dial) portIsFixed() bool {
 	return addrPort(g.target.local).Port() != 0 || g.record != nil && g.record.portBound
 }
 
-// isNoPort reports whether err, of net's dial, is that the system found no local port.
+// isNoPort reports whether err, of net's dial, is that the system found no local port. For
+// UDP, Linux says so by EAGAIN; with EADDRNOTAVAIL it says that the host has no source
+// address for the destination, which will not change.
 func (g *dial) isNoPort(err error) bool {
 	op, ok := outermost[*net.OpError](err)
-	return ok && isNoPort(op.Err) && !g.portIsFixed() && !g.record.isCallers(op.Err)
+	if !ok || !isNoPort(op.Err) || g.portIsFixed() || g.record.isCallers(op.Err) {
+		return false
+	}
+	noSource := hookConnects && isUDP(g.target.network) && errors.Is(op.Err, errAddrNotAvailable)
+	return !noSource
 }
 
 // fail counts an attempt that has failed with err. The connection is the one that was
@@ -270,6 +281,17 @@ func reset(conn net.Conn) {
 		_ = tcp.SetLinger(lingerReset)
 	}
 	_ = conn.Close()
+}
+
+// unlessSelf returns a connection that net has dialed by itself, because it was expected to
+// refuse the addresses. A hook can make it connect nevertheless.
+func unlessSelf[C net.Conn](conn C, err error) (C, error) {
+	if err != nil || !IsSelfConnect(conn) {
+		return conn, err
+	}
+	reset(conn)
+	var none C
+	return none, dialError(conn.LocalAddr().Network(), conn.LocalAddr(), conn.RemoteAddr(), ErrSelfConnect)
 }
 
 // asConn returns conn with its concrete type, and nil for nil.

@@ -288,7 +288,7 @@ func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip
 	}
 	nd := d.settings()
 	conn, err := nd.DialTCP(ctx, network, laddr, raddr)
-	return conn, fromNowhere(err, laddr.IsValid())
+	return unlessSelf(conn, fromNowhere(err, laddr.IsValid()))
 }
 
 // DialUDP acts like [Dialer.DialTCP] for the networks "udp", "udp4" and "udp6". If
@@ -306,7 +306,7 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 	}
 	nd := d.settings()
 	conn, err := nd.DialUDP(ctx, network, laddr, raddr)
-	return conn, fromNowhere(err, laddr.IsValid())
+	return unlessSelf(conn, fromNowhere(err, laddr.IsValid()))
 }
 
 // DialIP acts like [net.Dialer.DialIP]. With every Go release, it treats an address
@@ -361,7 +361,7 @@ func DialTCP(network string, laddr, raddr *net.TCPAddr) (*net.TCPConn, error) {
 	if t, ok := addrTarget(network, laddr, raddr); ok && isTCP(network) {
 		return asConn[*net.TCPConn](new(Dialer).dial(context.Background(), t))
 	}
-	return net.DialTCP(network, laddr, raddr)
+	return unlessSelf(net.DialTCP(network, laddr, raddr))
 }
 
 // DialUDP acts like [net.DialUDP], with a zero [Dialer]. If laddr is nil, the system
@@ -371,5 +371,5 @@ func DialUDP(network string, laddr, raddr *net.UDPAddr) (*net.UDPConn, error) {
 	if t, ok := addrTarget(network, (*net.TCPAddr)(laddr), (*net.TCPAddr)(raddr)); ok && isUDP(network) {
 		return asConn[*net.UDPConn](new(Dialer).dial(context.Background(), t))
 	}
-	return net.DialUDP(network, laddr, raddr)
+	return unlessSelf(net.DialUDP(network, laddr, raddr))
 }

@@ -49,7 +49,8 @@ func isLookupError(err error) bool {
 // can go on.
 type hookError struct {
 	err     error
-	retries int // those that the hook has made
+	retries int    // those that the hook has made
+	met     uint16 // the port from which the socket was connected to itself; 0: none
 }
 
 func (e *hookError) Error() string { return e.err.Error() }
@@ -72,7 +73,7 @@ func original(err error) (hidden bool, _ error) {
 	if h, ok := outermost[*hookError](err); ok {
 		return true, h.err
 	}
-	if call, ok := outermost[*os.SyscallError](err); ok {
+	if call, ok := outermost[*os.SyscallError](err); ok && call != nil {
 		if h, ok := outermost[*hookError](call.Err); ok {
 			return true, os.NewSyscallError(call.Syscall, h.err)
 		}
@@ -84,7 +85,7 @@ func original(err error) (hidden bool, _ error) {
 // failed with errno.
 func isSystemCall(err error, name string, errno error) bool {
 	call, ok := outermost[*os.SyscallError](err)
-	return ok && call.Syscall == name && errors.Is(call.Err, errno)
+	return ok && call != nil && call.Syscall == name && errors.Is(call.Err, errno)
 }
 
 // isNoPort reports whether err is that the system found no local port: EADDRNOTAVAIL of

@@ -36,7 +36,8 @@ type hook struct {
 	checked  bool           // a dial checks what net returns; false for a NetDialer
 	netBinds bool           // net binds UDP sockets to LocalAddr after the hook
 	seed     uint32         // random, to choose the first part of the ports; 0: another for each attempt
-	round    int            // the number of sockets that a UDP dial has made before
+	met      uint16         // the port from which a socket before was connected to itself; 0: none
+	round    int            // how many sockets the dial has made before, of a name for each address
 }
 
 // plainHook is the hook of TCP dials without settings of safedial's own. They share it,
@@ -61,7 +62,7 @@ func (g *dial) setHook(nd *net.Dialer, hookRetries, round int) (restore func(net
 		if from, ok = tcpLocal(g.target.local, g.target.network); !ok {
 			return nil // net refuses LocalAddr, before it connects
 		}
-		if !from.IsValid() && g.record == nil && hookRetries == immediateRetries {
+		if !from.IsValid() && g.record == nil && hookRetries == immediateRetries && round == 0 {
 			nd.ControlContext = plainHook
 			return nil
 		}
@@ -77,6 +78,7 @@ func (g *dial) setHook(nd *net.Dialer, hookRetries, round int) (restore func(net
 		record:  g.record,
 		checked: true,
 		seed:    g.seed,
+		met:     g.met,
 		round:   round,
 	}
 	if from.IsValid() {
@@ -168,6 +170,9 @@ func (h *hook) connect(ctx context.Context, s *socket, network, address string, 
 				how, goesOn = spent, false // a new socket will take its options
 			}
 			s.examined = false
+			if ctx.Err() != nil {
+				return endedError(ctx)
+			}
 		}
 		if goesOn && another {
 			continue

@@ -65,7 +65,7 @@ func addrTarget(network string, local, remote *net.TCPAddr) (t target, ok bool) 
 	if !from.IsUnspecified() && !to.IsUnspecified() && from.Is4() != to.Is4() {
 		return t, false
 	}
-	if to.IsUnspecified() && !from.IsUnspecified() {
+	if to.IsUnspecified() && (!from.IsUnspecified() || from.Is6()) {
 		to = from // for its family
 	}
 

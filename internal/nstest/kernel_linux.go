@@ -81,6 +81,20 @@ func FailSyscall(t *testing.T, number uint32, errno unix.Errno) {
 	})
 }
 
+// FailSyscallUnless is FailSyscall, but for calls whose argument arg is value: so a test
+// can make the call where the library cannot.
+func FailSyscallUnless(t *testing.T, number uint32, errno unix.Errno, arg, value uint32) {
+	t.Helper()
+	RequireDirectCalls(t)
+	install(t, []unix.SockFilter{
+		load(seccompNumber), unless(number, 4),
+		load(seccompArg(arg)), unless(value, 1),
+		answer(unix.SECCOMP_RET_ALLOW),
+		answer(unix.SECCOMP_RET_ERRNO | uint32(errno)),
+		answer(unix.SECCOMP_RET_ALLOW),
+	})
+}
+
 const seccompNumber = 0 // offsetof(struct seccomp_data, nr)
 
 // seccompArg returns the offset of the low half of an argument in struct
