@@ -154,12 +154,13 @@ func TestIsNoPort(t *testing.T) {
 	}
 	for _, err := range []error{
 		nil,
+		(*os.SyscallError)(nil),
 		errAddrNotAvailable,
 		os.NewSyscallError("bind", errAddrNotAvailable), // a LocalAddr that is not the host's
 		os.NewSyscallError("connect", errAddrInUse),
 		os.NewSyscallError("connect", connRefused[0]),
 	} {
-		assert.False(t, isNoPort(err), "%v", err)
+		assert.False(t, isNoPort(err), "%#v", err)
 	}
 }
 

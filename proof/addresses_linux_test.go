@@ -242,6 +242,62 @@ func TestUnspecifiedAddresses(t *testing.T) {
 	})
 }
 
+// TestTypedUnspecifiedAddresses dials with DialTCP and DialUDP from and to addresses of which
+// some are unspecified: the peer, or the refusal, is net.Dialer's.
+func TestTypedUnspecifiedAddresses(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		if !nstest.HasIPv6() {
+			t.Skip("the kernel has no IPv6")
+		}
+		nstest.Serve(t, "tcp", "127.0.0.1:"+livePort)
+		nstest.Serve(t, "tcp", "[::1]:"+livePort)
+		ips := []string{"0.0.0.0", "::", "::ffff:0.0.0.0", "127.0.0.1", "::1", "::ffff:127.0.0.1"}
+		for _, from := range ips {
+			for _, to := range ips {
+				laddr := netip.AddrPortFrom(netip.MustParseAddr(from), 0)
+				raddr := netip.MustParseAddrPort(net.JoinHostPort(to, livePort))
+				want := typedPeers(t, new(net.Dialer), laddr, raddr)
+				assert.Equal(t, want, typedPeers(t, new(safedial.Dialer), laddr, raddr), "from %s to %s", from, to)
+			}
+		}
+	})
+}
+
+// typedPeers returns where the dials by DialTCP and DialUDP lead to.
+func typedPeers(t *testing.T, d dialer, laddr, raddr netip.AddrPort) (peers []string) {
+	t.Helper()
+	for _, digit := range []string{"", "4", "6"} {
+		conn, _ := nstest.NetConn(d.DialTCP(t.Context(), "tcp"+digit, laddr, raddr))
+		peers = append(peers, "tcp"+digit+" "+peer(conn))
+		conn, _ = nstest.NetConn(d.DialUDP(t.Context(), "udp"+digit, laddr, raddr))
+		peers = append(peers, "udp"+digit+" "+peer(conn))
+	}
+	return peers
+}
+
+// TestTypedDialThatNetRefuses has a hook make net accept addresses that it refuses. Nothing
+// but the end is checked then.
+func TestTypedDialThatNetRefuses(t *testing.T) {
+	isolated(t, func(t *testing.T) {
+		if !nstest.HasIPv6() {
+			t.Skip("the kernel has no IPv6")
+		}
+		d := safedial.Dialer{Control: setOption(unix.SOL_IPV6, unix.IPV6_V6ONLY, 0)}
+		nd := net.Dialer{Control: d.Control}
+		laddr, raddr := netip.MustParseAddrPort("[::]:40001"), netip.MustParseAddrPort("127.0.0.1:40001")
+		conn, err := nd.DialUDP(t.Context(), "udp6", laddr, raddr)
+		require.NoError(t, err)
+		require.True(t, safedial.IsSelfConnect(conn), "the test does not show the effect")
+		conn.Close()
+
+		_, err = d.DialUDP(t.Context(), "udp6", laddr, raddr)
+		assert.ErrorIs(t, err, safedial.ErrSelfConnect)
+		_, err = d.DialTCP(t.Context(), "tcp6", laddr, raddr)
+		assert.ErrorIs(t, err, safedial.ErrSelfConnect)
+		nstest.RequireFree(t, 40001)
+	})
+}
+
 // compareFrom compares a dial with net.Dialer's.
 func compareFrom(t *testing.T, name string, from *net.TCPAddr, network, address string) {
 	t.Helper()

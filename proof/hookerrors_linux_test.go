@@ -35,6 +35,7 @@ func TestHookErrorKept(t *testing.T) {
 		err  error
 	}{
 		{"connect: EADDRNOTAVAIL", os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
+		{"a look-up's", &net.DNSError{Err: "no such host", Name: "caller.test"}},
 		{"connect: own and EADDRNOTAVAIL", os.NewSyscallError("connect", errors.Join(errOfCaller, syscall.EADDRNOTAVAIL))},
 		{"connect: one link more", os.NewSyscallError("connect", fmt.Errorf("%w", syscall.EADDRNOTAVAIL))},
 		{"connect: a type of the caller's", os.NewSyscallError("connect", poolError{syscall.EADDRNOTAVAIL})},

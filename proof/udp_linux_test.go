@@ -255,3 +255,17 @@ func TestUDPGroupsAreNotSelfConnections(t *testing.T) {
 		}
 	})
 }
+
+// TestUDPWithoutSourceIsNotRetried: without a source address the dial fails for good.
+func TestUDPWithoutSourceIsNotRetried(t *testing.T) {
+	skipPortable(t, "the error is the same if no port is left")
+	isolated(t, func(t *testing.T) {
+		nstest.Sysctl(t, "/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")
+		_, want := net.Dial("udp", "[::1]:40000")
+		require.Error(t, want)
+		for kind, dial := range dialsOf(&safedial.Dialer{MaxRetries: 1000, OnRetry: notRetried(t)}) {
+			_, err := dial("udp", "[::1]:40000")
+			assert.EqualError(t, err, want.Error(), kind)
+		}
+	})
+}
