@@ -25,7 +25,7 @@ func BenchmarkDial(b *testing.B) {
 	for _, scene := range []dialbench.Scene{
 		dialbench.Outside, dialbench.Inside, dialbench.Outside6, dialbench.Inside6,
 		dialbench.Apart, dialbench.ApartIn, dialbench.Refused, dialbench.Veth, dialbench.VethApart,
-		dialbench.LocalAddr, dialbench.Hostname, dialbench.HTTP, dialbench.UDP, dialbench.Exhausted,
+		dialbench.LocalAddr, dialbench.Hostname, dialbench.HTTP, dialbench.UDP, dialbench.UDPInside, dialbench.Exhausted,
 		dialbench.Goroutines8, dialbench.Goroutines64,
 	} {
 		rigs := newRigs(b, scene)

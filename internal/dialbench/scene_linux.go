@@ -60,7 +60,8 @@ var (
 	LocalAddr = Scene{Name: "LocalAddr", Address: "127.0.0.1:9000", LocalAddr: "127.0.0.1:0", Apart: true}
 	Hostname  = Scene{Name: "hostname", Address: "localhost:9000", Apart: true, TwoAddresses: true}
 	HTTP      = Scene{Name: "http", Address: "127.0.0.1:9000", Apart: true, HTTP: true}
-	UDP       = Scene{Name: "udp", Network: "udp", Address: "127.0.0.1:9000"}
+	UDP       = Scene{Name: "udp/outside", Network: "udp", Address: "127.0.0.1:9000"}
+	UDPInside = Scene{Name: "udp/inside", Network: "udp", Address: "127.0.0.1:40000"}
 	Exhausted = Scene{Name: "exhausted", Address: "127.0.0.1:9000", Want: syscall.EADDRNOTAVAIL, Exhausted: true}
 
 	Goroutines8  = Scene{Name: "goroutines/8", Address: "127.0.0.1:9000", Apart: true, Goroutines: 8}
