@@ -44,7 +44,9 @@ type choice struct {
 	leftOut bool   // some parts are not among them, because they have no usable port
 }
 
-// A part is a range of ports that the kernel is told to choose from.
+// A part is a range of ports that the kernel is told to choose from. Its usable ports are
+// those in the local port range that are not reserved. They say nothing about how many are
+// free at the moment.
 type part struct {
 	ports  PortRange
 	usable int // how many of them it may choose, as far as is known
@@ -88,6 +90,7 @@ func (c *choice) make() error {
 		return nil
 	}
 
+	// What the caller's hook has set limits the choice, too. It is narrowed, and never widened.
 	allowed := everyPort
 	if c.limits.only != (PortRange{}) {
 		allowed = c.limits.only
@@ -149,7 +152,10 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 // reserved ports has up to 32,768 ranges, and the parts are made for each attempt.
 func (c *choice) split(allowed PortRange, own uint16) {
 	next := int(max(allowed.Low, 1)) // the first port that is in no part yet
-	reserved := c.ports.reserved
+	reserved := c.ports.reserved     // those that do not end below next
+
+	// cut ends a part below low, and lets the next one begin above high. Numbers are ints,
+	// because there is no port above 65535 to begin with.
 	cut := func(low, high int) {
 		if end := min(low-1, int(allowed.High)); next <= end {
 			r := PortRange{Low: uint16(next), High: uint16(end)}
@@ -173,7 +179,8 @@ func (c *choice) split(allowed PortRange, own uint16) {
 	cut(int(allowed.High)+1, int(allowed.High))
 }
 
-// usable returns how many ports of r are not in the ascending ranges reserved.
+// usable returns how many ports of r are not in the ascending ranges reserved. It stops at
+// the first range above r, so that split stays linear.
 func usable(r PortRange, reserved []PortRange) int {
 	n := r.Len()
 	for _, taken := range reserved {
@@ -191,7 +198,8 @@ func (c *choice) clear() {
 	c.parts, c.first, c.own, c.next, c.leftOut = c.parts[:0], 0, 0, 0, false
 }
 
-// count returns the number of parts, the destination's own port included.
+// count returns the number of parts, the destination's own port included. With 0 the kernel
+// is not told anything.
 func (c *choice) count() int {
 	if c.own != 0 {
 		return len(c.parts) + 1

@@ -133,7 +133,7 @@ func (s *socket) connect() outcome {
 		}
 	}
 
-	// LocalAddr first: bind(2) fails on a socket that is connected, and the kernel searches
+	// LocalAddr comes first: bind(2) fails on a socket that is connected, and the kernel searches
 	// a port for the address that the socket is bound to.
 	if s.err = s.bindLocalAddr(); s.err != nil {
 		return s.bindFailed()
@@ -249,7 +249,7 @@ func (s *socket) look() outcome {
 	return spent
 }
 
-// ends returns the addresses of the socket. A socket that is still connecting, or has been
+// ends returns the addresses of the socket, as the kernel has them now. A socket that is still connecting, or has been
 // refused, has no peer: getpeername(2) fails with ENOTCONN. Its destination takes the peer's
 // place. That is enough, because a connection to itself is made, or will be, from the
 // destination's own address and port.
@@ -400,7 +400,8 @@ func (s *socket) noteParity(port uint16) {
 	s.setCrowded(s.choice.ports.otherParity(port) && readPorts().otherParity(port))
 }
 
-// setCrowded remembers whether the destination is crowded. That is about TCP, and about
+// setCrowded remembers whether the destination is crowded, so that the next dial need not
+// find out by a search through half of the ports. That is about TCP, and about
 // the kernel's own choice: a range of the caller's has another parity, and fewer ports.
 func (s *socket) setCrowded(is bool) {
 	if !s.dest.udp && s.choice.callers == (PortRange{}) {
@@ -408,7 +409,8 @@ func (s *socket) setCrowded(is bool) {
 	}
 }
 
-// worthWaiting reports whether a later attempt may help after one that ended like this.
+// worthWaiting reports whether a later attempt may help after one that ended like this. The
+// first two retries do not ask, because they do not wait.
 //
 // It does not if the host has no source address for the destination, because IPv6 is off,
 // for example. Then connect(2) fails with EADDRNOTAVAIL, too, and always will. But it fails
@@ -433,7 +435,10 @@ func (s *socket) finalError(how outcome, retries int) error {
 }
 
 // netConnects reports whether net connects the socket, because it is a UDP socket. A load
-// balancer at connect(2) chooses a backend each time, so net alone connects it.
+// balancer at connect(2), such as Cilium's, chooses a backend each time, so net alone
+// connects it. Programs at bind(2), such as systemd's SocketBindDeny=, see only what a dial
+// of net.Dialer would show them. And nothing has to be undone, by which a UDP socket would
+// lose SO_BINDTODEVICE.
 //
 // But if there are limits, and it is not known in which parts the kernel has ports, then
 // somebody has to look which one it chooses. For a NetDialer, that is the hook.

@@ -52,7 +52,7 @@ func (d *descriptor) bind(to netip.AddrPort) error {
 }
 
 // sockaddr returns the address in the form that the socket's family takes. It is valid
-// until the next call.
+// until the next call. An IPv6 socket takes an IPv4 address in its IPv4-mapped form.
 func (d *descriptor) sockaddr(ap netip.AddrPort) unix.Sockaddr {
 	if d.v6 {
 		d.inet6.Port, d.inet6.ZoneId, d.inet6.Addr = int(ap.Port()), zoneID(d.fd, ap.Addr().Zone()), ap.Addr().As16()
@@ -86,6 +86,8 @@ func (d *descriptor) local() (netip.AddrPort, unix.Errno) { return d.addr(unix.S
 
 func (d *descriptor) peer() (netip.AddrPort, unix.Errno) { return d.addr(unix.SYS_GETPEERNAME) }
 
+// addr makes one of the two calls. The kernel fills in a struct sockaddr_in or sockaddr_in6,
+// whose port is in network byte order (ip(7), ipv6(7)).
 func (d *descriptor) addr(call uintptr) (netip.AddrPort, unix.Errno) {
 	d.size = uint32(len(d.raw))
 	_, _, errno := unix.Syscall(call, uintptr(d.fd), uintptr(unsafe.Pointer(&d.raw)), uintptr(unsafe.Pointer(&d.size)))
@@ -137,12 +139,14 @@ func (d *descriptor) setReuseAddr() bool {
 		unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) == nil
 }
 
-// clearReuseAddr reverses setReuseAddr.
+// clearReuseAddr reverses setReuseAddr. The option must not stay: what is dialed with
+// net.Dialer does not have it, and it would let others bind the port.
 func (d *descriptor) clearReuseAddr() {
 	_ = unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
 }
 
-// protocol returns the socket's protocol, 0 if the system does not report it.
+// protocol returns the socket's protocol, 0 if the system does not report it. With Multipath
+// TCP, it is IPPROTO_MPTCP also after the connection has fallen back to TCP.
 func (d *descriptor) protocol() int {
 	protocol, _ := unix.GetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	return protocol

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// limits are the ports that a Dialer allows the system to choose as the local port.
+// limits are the ports that a Dialer allows the system to choose as the local port. They
+// hold for a socket of which neither LocalAddr nor the caller's hook has chosen the port.
 type limits struct {
 	only  PortRange   // LocalPorts; the zero PortRange: no limit
 	avoid []PortRange // AvoidPorts, ascending, with other ports between them
@@ -19,6 +20,13 @@ type limits struct {
 
 // portLimits returns d's limits. It fails if a range is the wrong way round, and on
 // systems that cannot be told which ports to choose from.
+//
+// To dial again until the system happens to choose an allowed port would be no substitute.
+// connect(2) searches in sequence, so the next port lies beside the last one: with half of
+// the ports avoided, dials would fail now and then, and the server would see each attempt.
+//
+// The caller's slice is not changed. The copy is sorted, so that the parts can be made, and
+// the reserved ports counted, in one pass.
 func (d *Dialer) portLimits() (limits, error) {
 	l := limits{only: d.LocalPorts}
 	if l.only != (PortRange{}) && l.only.Len() == 0 {
@@ -44,7 +52,8 @@ func (d *Dialer) portLimits() (limits, error) {
 	return l, nil
 }
 
-// merge joins ascending ranges that overlap or touch, in place.
+// merge joins ascending ranges that overlap or touch, in place. What is left between two of
+// the results is a part with at least one port.
 func merge(ranges []PortRange) []PortRange {
 	merged := ranges[:0]
 	for _, r := range ranges {
@@ -82,7 +91,9 @@ func contains(ranges []PortRange, port uint16) bool {
 	return found
 }
 
-// String describes the limits for an error, in short.
+// String describes the limits for an error: "local ports 40000-40999, avoid ports 40001,
+// 40010-40019". It names the first four ranges to avoid and counts the others, because lists
+// can have thousands, and errors are logged.
 func (l *limits) String() string {
 	const most = 4
 	var text []string
@@ -124,8 +135,9 @@ const recentFor = 100 * time.Millisecond
 
 var recent atomic.Pointer[systemPorts]
 
-// recentPorts returns the system's ports as they were up to recentFor ago. If they
-// cannot be read any more, it returns what was read last.
+// recentPorts returns the system's ports as they were up to recentFor ago. If they cannot
+// be read any more, it returns what was read last, which is a better guess than the default
+// range. Two dials may read at the same time, which does no harm.
 func recentPorts() *systemPorts {
 	last := recent.Load()
 	if last != nil && time.Since(last.read) < recentFor {
@@ -203,7 +215,8 @@ func isCrowded(dest netip.AddrPort) bool {
 	return now.Before(c.until) || !entry.CompareAndSwap(c, &crowdedDest{dest: dest, until: now.Add(crowdedFor)})
 }
 
-// setCrowded notes whether dest is crowded.
+// setCrowded notes whether dest is crowded. That a destination no longer is shows when a
+// dial without the option gets a port of the first parity: connections have been closed.
 func setCrowded(dest netip.AddrPort, is bool) {
 	entry := crowdedEntry(dest)
 	if is {
