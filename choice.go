@@ -17,8 +17,10 @@ import (
 //	[     part      ] [     part   ] [     part      ]
 //
 // Here x is a port to avoid, and * the destination's own port. That is cut out, too, and
-// comes last, as a part of one port: a connection from it is one to itself, unless the
-// destination is on another host. The ends of a part may lie outside of the local port
+// comes last, as a part of one port. If the destination is on another host, it is a port like
+// any other. On this host, a connection from it is one of the socket to itself. For some
+// microseconds it would keep a server from its port, so it is not tried if the addresses tell
+// that before. The ends of a part may lie outside of the local port
 // range, because the kernel only narrows its own range.
 type choice struct {
 	limits *limits
@@ -29,6 +31,7 @@ type choice struct {
 
 	// What is known of this socket.
 	udp      bool
+	toSelf   bool      // from its own port, the destination is the socket itself
 	callers  PortRange // IP_LOCAL_PORT_RANGE as the caller's hook has left it
 	refused  bool      // the kernel does not take the option
 	met      uint16    // the port from which it, or a socket before it, was connected to itself; 0: none
@@ -111,9 +114,9 @@ func (c *choice) make() error {
 // The kernel ignores each bound that lies outside of the local port range. So a part that
 // lies outside as a whole means every port of that range, also those that are not allowed.
 // With strict set, such parts are left out, and all others without a usable port. That is
-// for limits, where the ports were read just now. Without limits every port is allowed, and
-// if the range that was read is out of date, the part may be the one that has ports. And if
-// the range is not known at all, nothing is left out.
+// for limits, for which the ports were read just now. Without limits every port is allowed,
+// and if what was read is out of date, the part may be the one that has ports. And if the
+// range is not known at all, nothing is left out.
 func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 	c.split(allowed, own)
 	strict = strict && c.ports.known
@@ -122,7 +125,7 @@ func (c *choice) fill(allowed PortRange, own uint16, strict bool) {
 		c.parts = slices.DeleteFunc(c.parts, func(p part) bool { return p.usable == 0 })
 		c.leftOut = len(c.parts) < all
 	}
-	if allowed.Contains(own) && c.limits.allows(own) && (!strict || c.ports.mayChoose(own)) {
+	if allowed.Contains(own) && c.limits.allows(own) && (!strict || c.ports.mayChoose(own)) && !c.toSelf {
 		c.own = own
 	}
 
@@ -207,6 +210,18 @@ func (c *choice) count() int {
 	return len(c.parts)
 }
 
+// mayMeet reports whether a connection from the next part may be one of the socket to
+// itself: if it is the destination's own port, or if it is not known to have another one.
+func (c *choice) mayMeet() bool {
+	switch {
+	case len(c.parts) == 0 && c.own == 0:
+		return c.refused && c.ports.mayChoose(c.dest.Port())
+	case c.next < len(c.parts):
+		return c.parts[(c.first+c.next)%len(c.parts)].usable == 0
+	}
+	return true
+}
+
 // part returns the part that is next. There must be one: see count.
 func (c *choice) part() PortRange {
 	if c.next < len(c.parts) {
@@ -226,8 +241,7 @@ func (c *choice) advance(isSelf bool) bool {
 	if !c.outdated || !c.leftOut {
 		return false
 	}
-	// Parts were left out because of a range that has proved wrong: the kernel has chosen a
-	// port that is not in it. So the parts are made again, from a range that is not known,
+	// Parts were left out because of a range that has proved wrong. So the parts are made again, from a range that is not known,
 	// and the look tells in which of them the kernel has ports.
 	c.ports = &systemPorts{local: c.ports.local}
 	c.made = false
@@ -240,9 +254,13 @@ func (c *choice) skipAll() { c.next = c.count() }
 // restart begins another attempt, for which the choice has to be made again.
 func (c *choice) restart() { c.made, c.retry = false, true }
 
-// note notes which port the kernel has chosen. If it is one that the kernel should not have,
-// what was read about the ports is out of date, or another namespace's.
-func (c *choice) note(port uint16) { c.outdated = c.outdated || !c.ports.mayChoose(port) }
+// note notes which port the kernel has chosen. If it has not kept to the part that it was
+// told, or to the local port range as it was read, that is out of date, or another
+// namespace's.
+func (c *choice) note(port uint16) {
+	ignored := c.next < c.count() && !c.part().Contains(port)
+	c.outdated = c.outdated || ignored || !c.ports.mayChoose(port)
+}
 
 // errNoPort returns why there is no port in allowed. The one that can be changed most easily
 // comes first: the caller's own range, then the two sysctls.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func checkChoice(t *testing.T, s *systemPorts, allowed PortRange, avoid []PortRa
 	t.Helper()
 	d := Dialer{LocalPorts: allowed, AvoidPorts: avoid}
 	l := limits{only: d.LocalPorts, avoid: merge(slices.DeleteFunc(slices.Clone(avoid), func(r PortRange) bool { return r.Len() == 0 }))}
-	c := choice{limits: &l, ports: s}
+	c := choice{limits: &l, ports: s, dest: netip.MustParseAddrPort("192.0.2.1:1")}
 	c.fill(allowed, own, true)
 	what := fmt.Sprintf("around %v and %d, of %v, system %+v", avoid, own, allowed, s)
 
@@ -106,7 +107,7 @@ func TestChoiceIsWeighed(t *testing.T) {
 	const tries = 20000
 	s := &systemPorts{local: PortRange{1000, 1999}, known: true, reserved: []PortRange{{1500, 1899}}}
 	first := func(seed uint32) PortRange {
-		c := choice{limits: new(limits), ports: s, seed: seed}
+		c := choice{limits: new(limits), ports: s, seed: seed, dest: netip.MustParseAddrPort("192.0.2.1:1")}
 		c.fill(everyPort, 1100, false)
 		require.Equal(t, 3, c.count())
 		return c.part()
@@ -120,6 +121,22 @@ func TestChoiceIsWeighed(t *testing.T) {
 	assert.InDelta(t, tries*100/599, below, tries/50)
 	assert.Equal(t, PortRange{1, 1099}, first(1))
 	assert.Equal(t, PortRange{1101, 65535}, first(math.MaxUint32))
+}
+
+// TestChoiceOnThisHost: a socket does not try the port from which it would be connected to
+// itself.
+func TestChoiceOnThisHost(t *testing.T) {
+	for addr, own := range map[string]uint16{
+		"127.0.0.1": 0, "127.1.2.3": 40000, "::1": 0, "::ffff:127.0.0.1": 0, "0.0.0.0": 0, "::": 0, "::%lo": 0,
+		"192.0.2.1": 40000, "2001:db8::1": 40000, "fe80::1%lo": 40000,
+	} {
+		c := choice{limits: new(limits), ports: &systemPorts{local: everyPort, known: true}}
+		c.dest = netip.AddrPortFrom(netip.MustParseAddr(addr), 40000)
+		c.toSelf = meetsItself(nil, c.dest.Addr())
+		require.NoError(t, c.make())
+		assert.Equal(t, own, c.own, addr)
+		assert.Len(t, c.parts, 2, addr)
+	}
 }
 
 // TestChoiceIsLinear: the longest lists take as long for each range as short ones.

@@ -96,6 +96,7 @@ func newSocket(h *hook, dest destination, ports *systemPorts) *socket {
 	*s = socket{hook: h, dest: dest, control: s.control, desc: descriptor{v6: dest.v6}, choice: choice{
 		limits: &h.limits, dest: dest.addr, ports: ports, seed: h.seed, met: h.met, udp: dest.udp, parts: s.choice.parts[:0],
 	}}
+	s.choice.toSelf = meetsItself(h.local, dest.addr.Addr())
 	if !dest.udp {
 		s.choice.retry, s.choice.skip = h.round > 0, h.round
 	}
@@ -144,11 +145,12 @@ func (s *socket) connect() outcome {
 		}
 	}
 
-	// If the kernel does not take the option, only the look keeps the promise. The socket may
-	// be connected to itself for some microseconds, and a server that starts then finds its
-	// port in use. Linux lets the server bind it nevertheless if both sockets have
-	// SO_REUSEADDR, as Go's servers do. So the socket has it, too, until it is checked.
-	if s.choice.refused && !s.fixed() && s.choice.ports.mayChoose(s.dest.addr.Port()) {
+	// If the kernel does not take the option, and if the destination's own port is tried, only
+	// the look keeps the promise. The socket may be connected to itself for some microseconds,
+	// and a server that starts then finds its port in use. Linux lets the server bind it
+	// nevertheless if both sockets have SO_REUSEADDR, as Go's servers do. So the socket has
+	// it, too, until it is checked.
+	if !s.fixed() && s.choice.mayMeet() {
 		s.reuse = s.reuse || s.desc.setReuseAddr()
 	}
 

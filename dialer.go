@@ -159,8 +159,8 @@ type Dialer struct {
 	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to
 	// keep clear of ports that this program listens on, or to match a firewall
 	// rule. The port is chosen from LocalPorts and from the system's
-	// [LocalPortRange]; the destination's own port comes last. If zero, there is no
-	// limit. A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
+	// [LocalPortRange]. The destination's own port comes last, and not at all if the
+	// destination is 127.0.0.1 or ::1. If zero, there is no limit. A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
 	// specifies, nor to IP and Unix networks.
 	//
 	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.

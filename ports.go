@@ -145,7 +145,7 @@ func recentPorts() *systemPorts {
 	}
 	s := readPorts()
 	if !s.known && last != nil {
-		return last
+		s.local, s.reserved = last.local, last.reserved
 	}
 	return s
 }

@@ -123,6 +123,16 @@ func sameEndpoint(local, peer netip.AddrPort) bool {
 	return from == to
 }
 
+// meetsItself reports whether a socket that dials dest from local, or from anywhere, is
+// connected to itself if its port is dest's. It is not known for other addresses of the host.
+func meetsItself(local net.Addr, dest netip.Addr) bool {
+	from, to := addrPort(local).Addr().Unmap(), dest.Unmap().WithZone("")
+	if from.IsValid() && !from.IsUnspecified() {
+		return from == to
+	}
+	return to == loopback4 || to == netip.IPv6Loopback() || to.IsUnspecified()
+}
+
 var (
 	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

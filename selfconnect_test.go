@@ -137,6 +137,30 @@ func TestSameEndpoint(t *testing.T) {
 	assert.False(t, sameEndpoint(netip.AddrPort{}, netip.AddrPort{}))
 }
 
+func TestMeetsItself(t *testing.T) {
+	tests := []struct {
+		from, to string
+		want     bool
+	}{
+		{"", "127.0.0.1", true},
+		{"", "::1", true},
+		{"", "0.0.0.0", true},
+		{"", "127.0.0.2", false}, // from 127.0.0.1
+		{"", "192.0.2.1", false}, // which may be the host's own
+		{"0.0.0.0", "127.0.0.1", true},
+		{"127.0.0.2", "127.0.0.2", true},
+		{"192.0.2.1", "127.0.0.1", false},
+		{"192.0.2.1", "192.0.2.1", true},
+	}
+	for _, c := range tests {
+		var local net.Addr
+		if c.from != "" {
+			local = &net.TCPAddr{IP: net.ParseIP(c.from)}
+		}
+		assert.Equal(t, c.want, meetsItself(local, netip.MustParseAddr(c.to)), "from %q to %s", c.from, c.to)
+	}
+}
+
 // FuzzSameEndpoint compares two ends, and each with itself, in all the forms that the
 // same address has.
 func FuzzSameEndpoint(f *testing.F) {

@@ -139,7 +139,9 @@ func oracle(s portState, w dialVariant) answer {
 	case ownFree:
 		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
 		self := s.how != toElsewhere || w.udp || !bindPicks || portable
-		return answer{refused: true, self: self, noPort: leavesOneOut, explaining: "only the destination's own port is free"}
+		// With the option, the own port of a loopback address is not tried.
+		notTried := s.portRange && !w.udp
+		return answer{refused: true, self: self, noPort: leavesOneOut || notTried, explaining: "only the destination's own port is free"}
 	}
 	return answer{noPort: true, explaining: "no port is free"}
 }

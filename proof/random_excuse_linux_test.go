@@ -23,6 +23,9 @@ func (t *trial) excuses(came string) bool {
 	if t.meetsItselfFirst() || came == "refused" && noneFree {
 		return true // or a port was found that is not free to bind(2)
 	}
+	if t.dialsBothFamilies() && strings.HasPrefix(s.Control, "binds") {
+		return true // the address of the other family
+	}
 	switch came {
 	case "ended":
 		return s.End != "" && (s.End != waiting || noneFree || t.leavesPortOut() || t.isSlow())
@@ -111,8 +114,8 @@ func (w *world) isComparable(s *scenario, f forecast) bool {
 		return false // it has one part of the ports, and may dial the next address if that is full
 	case s.Way == "typed" && s.End != "" && (s.Local == "" || strings.HasPrefix(runtime.Version(), "go1.26")):
 		return false // safedial does as Go 1.27, and net is dialed without an address to dial from
-	case s.hasOddRange() && len(f.plan) > 1:
-		return false // connect(2) may leave the port out that the first address could use
+	case s.hasOddRange():
+		return false // connect(2) may leave the port out that net could use
 	case w.errno == unix.EMFILE && s.isName():
 		return false // there are not always enough of them to order the addresses
 	case strings.HasPrefix(s.Local, "[::") && strings.HasPrefix(s.Control, "binds"):
