@@ -153,8 +153,8 @@ func requireRangeInHook(t *testing.T, address string, known bool) {
 // denyReading has Landlock deny the test's thread to read any file.
 func denyReading(t *testing.T) {
 	t.Helper()
-	handled := unix.LandlockRulesetAttr{Access_fs: unix.LANDLOCK_ACCESS_FS_READ_FILE}
-	size := unsafe.Sizeof(handled.Access_fs) // the oldest kernels know this field alone
+	handled := uint64(unix.LANDLOCK_ACCESS_FS_READ_FILE) // the first field of struct landlock_ruleset_attr
+	size := unsafe.Sizeof(handled)                       // the oldest kernels know that field alone
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&handled)), size, 0)
 	if errno == unix.ENOSYS || errno == unix.EOPNOTSUPP {
 		t.Skip("the kernel has no Landlock")

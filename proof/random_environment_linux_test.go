@@ -94,7 +94,7 @@ func fromElsewhere(w *world, f func()) {
 func landlock(w *world) {
 	w.t.Helper()
 	const read = unix.LANDLOCK_ACCESS_FS_READ_FILE
-	attr := unix.LandlockRulesetAttr{Access_fs: read}
+	attr := uint64(read) // the first field of struct landlock_ruleset_attr
 	rules, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET,
 		uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if errno != 0 {
@@ -108,7 +108,10 @@ func landlock(w *world) {
 		if err != nil || e.Name() == "proc" {
 			continue
 		}
-		rule := unix.LandlockPathBeneathAttr{Allowed_access: read, Parent_fd: int32(fd)}
+		rule := struct { // landlock_path_beneath_attr
+			access uint64
+			parent int32
+		}{read, int32(fd)}
 		_, _, errno = unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE,
 			rules, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 		require.Zero(w.t, errno, e.Name())
