@@ -115,10 +115,15 @@ func (s *socket) try(c syscall.RawConn) outcome {
 	if err := c.Control(s.control); err != nil {
 		s.how, s.err = settled, err
 	}
+	if s.how == settled || s.isSelf {
+		return s.how
+	}
 	// If the tries of an attempt have failed in several ways, a connection to itself says
-	// most: nothing listens at the destination. That no port is left may be temporary.
-	if s.how != settled && !s.isSelf {
-		s.reason, s.isSelf = s.err, errors.Is(s.err, ErrSelfConnect)
+	// most: nothing listens at the destination. That no port is left says more than that a
+	// part was ignored, which happens if the local port range is not known.
+	s.isSelf = errors.Is(s.err, ErrSelfConnect)
+	if s.isSelf || s.how == noPort || s.reason == nil {
+		s.reason = s.err
 	}
 	return s.how
 }

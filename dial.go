@@ -163,8 +163,11 @@ func (g *dial) attemptUDP(ctx context.Context) (net.Conn, failure) {
 			if kept != nil {
 				_ = kept.Close()
 			}
-			kept, rejected = conn, err
+			kept = conn
 			rejections++
+			if errors.Is(err, ErrSelfConnect) {
+				rejected = err
+			}
 		} else if rejected != nil && (noPort || errors.Is(err, errAddrInUse)) {
 			err = rejected
 		}

@@ -237,7 +237,7 @@ func TestOnePortServesEachDestination(t *testing.T) {
 }
 
 // TestEveryPortOfOddRange dials until every port is used of ranges with an odd number of
-// them. Before Linux 6.8, connect(2) never chooses the last one.
+// them. Before Linux 6.8, connect(2) leaves some out.
 func TestEveryPortOfOddRange(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		requirePortRange(t)
@@ -248,17 +248,18 @@ func TestEveryPortOfOddRange(t *testing.T) {
 		for _, n := range []uint16{3, 5, 9} {
 			d := safedial.Dialer{LocalPorts: ports(first, first+n-1)}
 			first += n
-			most := n
-			if !oneByOne {
-				most = n - 1
-			}
-			for i := range most {
-				conn, err := d.Dial("tcp", "127.0.0.1:9000")
-				require.NoError(t, err, "%d of %d", i, n)
+			conn, err := d.Dial("tcp", "127.0.0.1:9000")
+			connected := uint16(0)
+			for ; err == nil && connected <= n; connected++ {
 				defer nstest.Reset(conn)
+				conn, err = d.Dial("tcp", "127.0.0.1:9000")
 			}
-			_, err := d.Dial("tcp", "127.0.0.1:9000")
 			assert.ErrorIs(t, err, unix.EADDRNOTAVAIL)
+			if oneByOne {
+				assert.Equal(t, n, connected)
+			} else {
+				assert.GreaterOrEqual(t, connected, n/2)
+			}
 		}
 	})
 }

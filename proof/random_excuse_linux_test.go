@@ -65,7 +65,8 @@ func (t *trial) excusesSelf() bool {
 	if t.w.noOption && strings.HasPrefix(t.s.Local, "[::") {
 		return true // from an IPv4 socket, of which the forecast knows nothing
 	}
-	return t.f.meets && (onlyLooked || samePort || noPort)
+	oddPart := t.w.oldKernel && t.s.Width > 0 // whose last port is never chosen
+	return t.f.meets && (oddPart || onlyLooked || samePort || noPort)
 }
 
 // excusesNoPort reports whether the dial may find no port although there is one.
