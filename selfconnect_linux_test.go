@@ -39,6 +39,9 @@ func TestUnparsableDestinationIsRefused(t *testing.T) {
 // real one: that may cost a retry, and nothing else.
 func TestStaleRange(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
+		// Without the option the kernel chooses an even port, if one is free, as often as it is
+		// asked. So a dial may find itself alone in a range of two or three ports.
+		findsOther := nstest.HasPortRange(t, 0)
 		for _, real := range []PortRange{{40000, 40000}, {40000, 40001}, {39999, 40000}, {39999, 40001}, {50000, 50003}} {
 			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
 				setLocalPorts(t, real)
@@ -47,7 +50,7 @@ func TestStaleRange(t *testing.T) {
 					conn, err := Dial("tcp", "127.0.0.1:40000")
 					require.Nil(t, conn, "%v taken for %v", real, stale)
 					require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v taken for %v", real, stale)
-					if real.Len() > 1 { // a retry reads the range
+					if real.Len() > 1 && findsOther { // a retry reads the range
 						require.NotErrorIs(t, err, ErrSelfConnect, "%v taken for %v", real, stale)
 					}
 					nstest.RequireFree(t, 40000)
@@ -70,7 +73,7 @@ func TestStaleRange(t *testing.T) {
 // begin with different parities, dial in turn.
 func TestOtherNamespaceIsNotCrowded(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
-		nstest.RequirePortRange(t)
+		nstest.RequirePortRange(t, "dials stay flat in cost")
 		setLocalPorts(t, PortRange{40000, 40199})
 		address := nstest.LongBacklog(t, "127.0.0.1:9000", 500)()
 		turn := make(chan bool)
@@ -128,7 +131,7 @@ func TestZonesAsNet(t *testing.T) {
 
 // TestLocalPortRangeOption: an end that the caller leaves open is at its widest.
 func TestLocalPortRangeOption(t *testing.T) {
-	nstest.RequirePortRange(t)
+	nstest.RequirePortRange(t, "the kernel never chooses the destination's port")
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
@@ -148,7 +151,7 @@ func TestLocalPortRangeOption(t *testing.T) {
 // the system's range, or lie beside it.
 func TestKernelClamps(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
-		nstest.RequirePortRange(t)
+		nstest.RequirePortRange(t, "the kernel never chooses the destination's port")
 		system := PortRange{40000, 40003}
 		setLocalPorts(t, system)
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")

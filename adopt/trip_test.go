@@ -47,7 +47,7 @@ func (tr trip) run(t *testing.T) {
 		return
 	}
 	nstest.Run(t, func(t *testing.T) {
-		nstest.RequirePortRange(t)
+		nstest.RequirePortRange(t, "a server can start whenever it wants")
 		deadline := hasDeadline(t, tr.call)
 		own := tr.leg(t, 40000, nil)
 		safe := tr.leg(t, 50000, &safedial.Dialer{Timeout: 5 * time.Second})

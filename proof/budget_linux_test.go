@@ -127,7 +127,7 @@ func TestSystemCalls(t *testing.T) {
 	strace := nstest.Program(t, "strace", "strace")
 	nstest.RequireDirectCalls(t)
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "a dial needs one attempt")
 		listenForBudgets(t)
 		without := countSystemCalls(t, strace, 0, 0)
 		for i, b := range budgets {
@@ -175,6 +175,10 @@ func countSystemCalls(t *testing.T, strace string, i, dials int) map[string]int 
 			}
 		}
 	}
+	// The slower the machine is, the more dials read the port range anew, and each file adds
+	// to these.
+	calls["close"] -= calls["openat"]
+	calls["epoll_ctl"] -= 2 * calls["openat"]
 	return calls
 }
 
@@ -186,6 +190,10 @@ func TestAllocations(t *testing.T) {
 	}
 	nstest.Run(t, func(t *testing.T) { // AllocsPerRun must not run beside other tests
 		listenForBudgets(t)
+		refused := 0.0 // the error of an option that the kernel does not have
+		if !nstest.HasPortRange(t, 0) {
+			refused = 1
+		}
 		for _, b := range budgets {
 			if b.noPort {
 				continue // the errors and their pauses are what matters there
@@ -193,8 +201,8 @@ func TestAllocations(t *testing.T) {
 			withNet, netBytes := allocations(t, b, &net.Dialer{LocalAddr: b.local})
 			mine, bytes := allocations(t, b, &safedial.Dialer{LocalAddr: b.local})
 			t.Logf("%s: net.Dialer %.0f and %.0f bytes, safedial %.0f and %.0f bytes", b.name, withNet, netBytes, mine, bytes)
-			assert.LessOrEqual(t, mine, b.allocs, b.name)
-			assert.LessOrEqual(t, mine, withNet+b.overNet, b.name)
+			assert.LessOrEqual(t, mine, b.allocs+refused, b.name)
+			assert.LessOrEqual(t, mine, withNet+b.overNet+refused, b.name)
 			assert.LessOrEqual(t, bytes, b.bytesByNet*netBytes, b.name)
 		}
 	})

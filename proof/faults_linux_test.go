@@ -109,7 +109,8 @@ func contextEnding(t *testing.T, wait time.Duration, byDeadline bool) (ctx conte
 // each gives a connection that works, or the cancellation.
 func TestRandomCancellation(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		const dials, goroutines = 20_000, 8
+		const goroutines = 8
+		dials := nstest.Fewer(8_000)
 		l := nstest.Echo(t, "127.0.0.1:40500")
 		descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
 		dialers := []*safedial.Dialer{{}, {LocalAddr: tcp("127.0.0.1", 0)}, {Timeout: time.Minute, Cancel: make(chan struct{})}}

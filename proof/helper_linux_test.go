@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,12 +47,20 @@ func skipPortable(t *testing.T, promise string) {
 	}
 }
 
+// shorter returns d, or with -short an eighth of it.
+func shorter(d time.Duration) time.Duration {
+	if testing.Short() {
+		return d / 8
+	}
+	return d
+}
+
 // requirePortRange skips the test if the kernel, or the library, has no
 // IP_LOCAL_PORT_RANGE.
-func requirePortRange(t *testing.T) {
+func requirePortRange(t *testing.T, promise string) {
 	t.Helper()
 	skipPortable(t, "the library does not use IP_LOCAL_PORT_RANGE")
-	nstest.RequirePortRange(t)
+	nstest.RequirePortRange(t, promise)
 }
 
 type (

@@ -118,7 +118,7 @@ func TestPoolOfPorts(t *testing.T) {
 // further, and never widens it.
 func TestCallersPortRange(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "the caller's range holds")
 		setLocalPorts(t, 40000, 40099)
 		for _, c := range []struct {
 			set, want, outside safedial.PortRange // want: to 40050; outside: to 9000

@@ -48,7 +48,7 @@ var portDials = map[string]func(t *testing.T, d safedial.Dialer, network string,
 
 func TestLocalPorts(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "LocalPorts hold")
 		setLocalPorts(t, 40000, 40099)
 		nstest.Serve(t, "tcp", ":40010")
 		for _, c := range []struct{ ports, want safedial.PortRange }{
@@ -85,7 +85,7 @@ func TestLocalPorts(t *testing.T) {
 // from whatever port, and the error says what leaves none.
 func TestLocalPortsImpossible(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "LocalPorts hold")
 		setLocalPorts(t, 40000, 40007)
 		setReservedPorts(t, "40006-40007")
 		callers := onSocket(func(fd int) error { return nstest.LimitPorts(fd, 40004, 40005) })
@@ -175,7 +175,7 @@ func TestLocalPortsAreForTheKernel(t *testing.T) {
 // connection from a port that is not allowed must not be returned.
 func TestLocalPortsAfterRangeChanges(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "LocalPorts hold")
 		nstest.Echo(t, "127.0.0.1:9000")
 		for _, network := range []string{"udp", "tcp"} { // TCP's server has descriptors, too
 			for limits, d := range map[string]safedial.Dialer{
@@ -240,7 +240,7 @@ func TestOnePortServesEachDestination(t *testing.T) {
 // them. Before Linux 6.8, connect(2) leaves some out.
 func TestEveryPortOfOddRange(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "LocalPorts hold")
 		setLocalPorts(t, 40000, 40099)
 		nstest.Echo(t, "127.0.0.1:9000")
 		oneByOne := nstest.HasPortRange(t, unix.IPPROTO_MPTCP) // since 6.8, too
@@ -271,7 +271,7 @@ var avoided = []uint16{40006, 40001, 40004}
 // of it and to one of its own, without three of them.
 func TestAvoidPorts(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		setLocalPorts(t, 40000, 40007)
 		for _, address := range []string{"127.0.0.1:9000", "127.0.0.1:40003"} {
 			nstest.Echo(t, address)
@@ -297,11 +297,11 @@ func takesEvenPortsFirst(t *testing.T, address string) bool {
 	return !slices.Contains(portsOf(t, limited.Dial, "tcp", address), 40003)
 }
 
-// portsOf returns the local ports that the system chooses for 2,500 dials.
+// portsOf returns the local ports that the system chooses for 400 dials.
 func portsOf(t *testing.T, dial dialFunc, network, address string) []uint16 {
 	t.Helper()
 	chosen := map[uint16]int{}
-	for range 2500 {
+	for range 400 {
 		conn, err := dial(network, address)
 		require.NoError(t, err)
 		chosen[portOf(conn)]++
@@ -315,7 +315,7 @@ func portsOf(t *testing.T, dial dialFunc, network, address string) []uint16 {
 // every other port. Then the dial's error is that of a host without free ports.
 func TestAvoidPortsKeepsServer(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		setLocalPorts(t, 40000, 40007)
 		nstest.Echo(t, "127.0.0.1:9000")
 		for network, listen := range map[string]func() (io.Closer, error){

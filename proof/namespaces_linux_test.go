@@ -65,7 +65,7 @@ func TestLimitsWhereControlChangesNamespace(t *testing.T) {
 // TestLimitsAfterRangeChanged changes the local port range before each dial.
 func TestLimitsAfterRangeChanged(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "LocalPorts and AvoidPorts hold")
 		nstest.Echo(t, "127.0.0.1:9000")
 		dialWithLimits(t, nil, func(i int) {
 			r := pods[i%len(pods)]
@@ -104,7 +104,7 @@ func dialWithLimits(t *testing.T, control controlFunc, before func(i int)) {
 // 127.0.0.1:9000. The function that it returns moves the test's thread into one of them.
 func inNamespaces(t *testing.T, ranges []safedial.PortRange) (enter func(i int)) {
 	t.Helper()
-	requirePortRange(t)
+	requirePortRange(t, "LocalPorts and AvoidPorts hold")
 	runtime.LockOSThread()
 	home := openNamespace(t)
 	t.Cleanup(func() {

@@ -35,7 +35,7 @@ func oddPorts(t *testing.T, dial dialFunc, address string, n int) (odd int) {
 // as many of the other parity as with net.Dialer.
 func TestCrowdedDestination(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "dials stay flat in cost")
 		setLocalPorts(t, 40000, 40199)
 		crowdedAddress := crowdDestination(t)
 		if nstest.HasPortRange(t, unix.IPPROTO_MPTCP) { // since 6.8 the option has connect(2) take both parities
@@ -47,7 +47,7 @@ func TestCrowdedDestination(t *testing.T) {
 // TestCrowdedDestinationWithoutProc is on a system that does not tell its port range.
 func TestCrowdedDestinationWithoutProc(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "dials stay flat in cost")
 		nstest.WriteLocalPorts(t, 40000, 40199)
 		require.NoError(t, unix.Mount("none", "/proc/sys", "tmpfs", 0, ""))
 		_, err := safedial.LocalPortRange()
@@ -75,7 +75,7 @@ func crowdDestination(t *testing.T) (address string) {
 // to choose from.
 func TestOptionOnlyWhereNeeded(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "the kernel never chooses the destination's port")
 		setLocalPorts(t, 40000, 40099)
 		nstest.Serve(t, "tcp", "127.0.0.1:9000")
 		nstest.Serve(t, "tcp", "127.0.0.1:40010")
@@ -123,8 +123,9 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 // and closing, and start a server there while 2,000 connections are dialed to a port
 // outside of the local port range.
 func TestNeighborsKeepTheirPorts(t *testing.T) {
+	nstest.Long(t)
 	isolated(t, func(t *testing.T) {
-		const servers, connections, rounds = 300, 2000, 3
+		const servers, connections, rounds = 300, 2000, 2
 		nstest.RaiseDescriptorLimit(t, 2*connections+servers+500)
 		listen := nstest.LongBacklog(t, "127.0.0.1:9000", connections)
 		for name, dial := range map[string]dialFunc{

@@ -16,7 +16,7 @@ import (
 // one range beside the destination's, and net does the rest, once.
 func TestNetDialerUDP(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "NetDialer's UDP dials choose another port than the destination's")
 		setLocalPorts(t, 40000, 40019)
 		for _, address := range []string{"127.0.0.1:40010", "[::1]:40010", "127.0.0.1:40000", "127.0.0.1:40019"} {
 			calls := 0

@@ -31,7 +31,7 @@ func TestOwnPortToAnotherHost(t *testing.T) {
 		{"AvoidPorts, that one too", 39998, 40002, avoiding(safedial.Ports(39998, 39999, 40000)...), []uint16{40001, 40002}},
 	}
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		nstest.Program(t, "ip", "iproute2")
 		const there = "192.168.7.2:40000"
 		require.NoError(t, netns.Elsewhere("192.168.7.1", "192.168.7.2", func() error {

@@ -23,7 +23,7 @@ import (
 func TestContextEndsBetweenParts(t *testing.T) {
 	const dials, most = 100, 60 // 25 are to be expected
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		setLocalPorts(t, 40000, 40007)
 		nstest.Echo(t, "127.0.0.1:9000")
 		for port := 40000; port < 40006; port += 2 {
@@ -98,7 +98,7 @@ func TestManyPartsAreLinear(t *testing.T) {
 		t.Skip("the race detector changes what takes time")
 	}
 	nstest.Run(t, func(t *testing.T) { // not beside other tests, which take time, too
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		setLocalPorts(t, 1024, 65535)
 		nstest.Echo(t, "127.0.0.1:900")
 		for _, network := range []string{"tcp", "udp"} {

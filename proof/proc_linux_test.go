@@ -42,6 +42,7 @@ func TestProc(t *testing.T) {
 func dialHidden(t *testing.T, port uint16, hide func() error, unknown bool) {
 	t.Helper()
 	setLocalPorts(t, port, port+1)
+	toldUDP := nstest.HasPortRange(t, 0) // NetDialer has nothing else for UDP
 	nstest.Serve(t, "tcp", "127.0.0.1:9000")
 	require.NoError(t, hide())
 	nstest.AwaitPortsRead()
@@ -63,7 +64,9 @@ func dialHidden(t *testing.T, port uint16, hide func() error, unknown bool) {
 			require.False(t, isSelf, kind)
 			require.Contains(t, err, "connection refused", kind)
 			isSelf, err = ended(dial("udp", own))
-			require.False(t, isSelf, "%s udp", kind)
+			if kind == "Dialer" || toldUDP {
+				require.False(t, isSelf, "%s udp", kind)
+			}
 			require.Empty(t, err, "%s udp", kind)
 		}
 	}
@@ -94,7 +97,7 @@ func TestLimitsWithoutProc(t *testing.T) {
 
 func dialLimitsWithoutProc(t *testing.T, first uint16, hide func(t *testing.T)) {
 	t.Helper()
-	requirePortRange(t)
+	requirePortRange(t, "LocalPorts and AvoidPorts hold")
 	last := first + 999
 	setLocalPorts(t, first, last)
 	// Nobody accepts the connections, which would take descriptors of this process.

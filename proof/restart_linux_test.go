@@ -20,18 +20,18 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var fire = flag.Duration("fire", 2*time.Second, "how long a server restarts under fire")
+var fire = flag.Duration("fire", time.Second, "how long a server restarts under fire")
 
 // TestRestartUnderFire restarts a server in ranges of several sizes, while clients
 // dial its port.
 func TestRestartUnderFire(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		if !portable {
-			requirePortRange(t)
+			requirePortRange(t, "a server can start whenever it wants")
 		}
 		for _, width := range []uint16{4, 5, 20, 100} {
 			for _, first := range []uint16{40000, 40001} {
-				v := restartUnderFire(t, safedial.Dial, listen, ports(first, first+width-1), *fire/8)
+				v := restartUnderFire(t, safedial.Dial, listen, ports(first, first+width-1), shorter(*fire/8))
 				assert.Zero(t, v.blocked, "%d ports from %d", width, first)
 				assert.Zero(t, v.selfConnected.Load(), "%d ports from %d", width, first)
 				assert.NotZero(t, v.greeted.Load(), "%d ports from %d", width, first)
@@ -46,7 +46,7 @@ func TestRestartUnderFireWithoutPortRange(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		var met atomic.Int64
 		d := safedial.Dialer{OnRetry: countSelf(&met)}
-		v := restartUnderFire(t, d.Dial, listen, ports(40000, 40099), *fire/2)
+		v := restartUnderFire(t, d.Dial, listen, ports(40000, 40099), shorter(*fire/2))
 		t.Logf("%d self-connections were made and discarded", met.Load())
 		assert.LessOrEqual(t, v.blocked, max(1, v.restarts/200))
 		assert.Zero(t, v.selfConnected.Load())
@@ -58,17 +58,17 @@ func TestRestartUnderFireWithoutPortRange(t *testing.T) {
 // TestRestartUnderFireWithNet is what the others are measured against.
 func TestRestartUnderFireWithNet(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		v := restartUnderFire(t, net.Dial, net.Listen, ports(40000, 40099), *fire/2)
+		v := restartUnderFire(t, net.Dial, net.Listen, ports(40000, 40099), shorter(*fire/2))
 		assert.NotZero(t, v.blocked, "the test does not show the effect")
 	})
 }
 
-// TestRestartAfterSelfConnections has each of 400 starts of a server follow a dial of
+// TestRestartAfterSelfConnections has each start of a server follow a dial of
 // its port from the only port that there is.
 func TestRestartAfterSelfConnections(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		setLocalPorts(t, onlyPort, onlyPort)
-		for i := range 400 {
+		for i := range nstest.Fewer(400) {
 			_, err := safedial.Dial("tcp", "127.0.0.1:40000")
 			require.ErrorIs(t, err, safedial.ErrSelfConnect)
 			l, err := net.Listen("tcp", "127.0.0.1:40000")

@@ -25,8 +25,8 @@ import (
 )
 
 var (
-	soak  = flag.Duration("soak", time.Second, "how long the soak tests run")
-	churn = flag.Duration("churn", time.Second, "how long connections come and go at the limit of the ports")
+	soak  = flag.Duration("soak", time.Second/2, "how long the soak tests run")
+	churn = flag.Duration("churn", time.Second/2, "how long connections come and go at the limit of the ports")
 )
 
 // TestChurn has goroutines open and close more connections than there are local
@@ -43,13 +43,18 @@ func churnAtLimit(t *testing.T) {
 	descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
 	var dials, echoed, unavailable, self atomic.Int64
 	d := safedial.Dialer{Timeout: 30 * time.Second, OnRetry: countSelf(&self)}
-	deadline := time.Now().Add(*churn)
-	var group sync.WaitGroup
+	deadline := time.Now().Add(shorter(*churn))
+	var group, first sync.WaitGroup
+	first.Add(goroutines)
 	for id := range goroutines {
 		group.Go(func() {
-			for i := 0; time.Now().Before(deadline); i++ {
+			for i := 0; i == 0 || time.Now().Before(deadline); i++ {
 				dials.Add(1)
 				conn, err := d.Dial("tcp", l.Addr().String())
+				if i == 0 { // all hold what they have got, so that the limit is reached at any speed
+					first.Done()
+					first.Wait()
+				}
 				if err != nil {
 					unavailable.Add(1)
 					if !assert.ErrorIs(t, err, syscall.EADDRNOTAVAIL) {
@@ -111,7 +116,7 @@ func soakAll(t *testing.T) {
 	nstest.FullBacklog(t, 9000)
 	descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
 	s := new(soakStats)
-	ctx, cancel := context.WithTimeout(t.Context(), *soak)
+	ctx, cancel := context.WithTimeout(t.Context(), shorter(*soak))
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() { s.restart(ctx, t, 40020) })
@@ -133,7 +138,7 @@ func soakAll(t *testing.T) {
 	}
 	cancel()
 	group.Wait()
-	t.Logf("after %s: %s", *soak, s)
+	t.Logf("%s", s)
 	if wrong := s.wrong.Load(); wrong != nil {
 		t.Fatal(*wrong)
 	}

@@ -55,7 +55,7 @@ func TestUDPNoPortLeftIsBounded(t *testing.T) {
 		{"every second", everySecond(40000, 40007), 4},
 	}
 	isolated(t, func(t *testing.T) {
-		requirePortRange(t)
+		requirePortRange(t, "AvoidPorts hold")
 		setLocalPorts(t, 40000, 40007)
 		takeUDPPorts(t, 40000, 40007)
 		for _, test := range tests {

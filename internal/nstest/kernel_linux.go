@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RequirePortRange skips the test on a kernel before 6.3.
-func RequirePortRange(t *testing.T) {
+// RequirePortRange skips the test on a kernel before 6.3, where the library does not
+// make the promise.
+func RequirePortRange(t *testing.T, promise string) {
 	t.Helper()
 	if !HasPortRange(t, 0) {
-		Refused(t, "the kernel has no IP_LOCAL_PORT_RANGE")
+		t.Skip("the kernel has no IP_LOCAL_PORT_RANGE, without which the library does not promise that " + promise)
 	}
 }
 

@@ -26,6 +26,8 @@ const (
 	namespaceEnv = "SAFEDIAL_NAMESPACE_TEST"
 	// requireEnv turns the skip, where namespaces are Refused, into a failure.
 	requireEnv = "SAFEDIAL_REQUIRE_NETNS"
+	// sysctlEnv is NAME=VALUE of a sysctl to write in each namespace, where the kernel has it.
+	sysctlEnv = "SAFEDIAL_SYSCTL"
 
 	// OwnAddress is an address of the namespace that is not a loopback one.
 	OwnAddress = "10.77.0.1"
@@ -46,10 +48,14 @@ func Run(t *testing.T, body func(t *testing.T)) {
 		cover(t, "/etc/hosts", IPv4Localhost)
 		cover(t, "/etc/resolv.conf", "")
 		cover(t, "/etc/nsswitch.conf", "hosts: files dns\n")
+		callersSysctl(t)
 		body(t)
 		return
 	}
 	args := []string{"-test.run=^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$", "-test.v", "-test.count=1"}
+	if testing.Short() {
+		args = append(args, "-test.short")
+	}
 	if deadline, ok := t.Deadline(); ok {
 		args = append(args, "-test.timeout="+time.Until(deadline).String())
 	}
@@ -122,6 +128,15 @@ func cover(t *testing.T, file, text string) {
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		require.NoError(t, err)
+	}
+}
+
+// callersSysctl writes the sysctl that the caller of the tests names.
+func callersSysctl(t *testing.T) {
+	t.Helper()
+	name, value, ok := strings.Cut(os.Getenv(sysctlEnv), "=")
+	if _, err := os.Stat("/proc/sys/" + name); ok && err == nil {
+		Sysctl(t, "/proc/sys/"+name, value)
 	}
 }
 

@@ -114,10 +114,21 @@ func OpenDescriptors(t *testing.T) int {
 // before, but for that of the wait.
 func AssertNothingLeft(t *testing.T, descriptors, goroutines int) {
 	t.Helper()
-	assert.EventuallyWithT(t, func(c *assert.CollectT) {
+	if assert.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.LessOrEqual(c, OpenDescriptors(t), descriptors, "descriptors")
 		assert.LessOrEqual(c, runtime.NumGoroutine(), goroutines+1, "goroutines")
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 20*time.Second, 10*time.Millisecond) {
+		return
+	}
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range entries {
+		target, _ := os.Readlink("/proc/self/fd/" + entry.Name())
+		t.Logf("descriptor %s: %s", entry.Name(), target)
+	}
+	sockets, _ := os.ReadFile("/proc/thread-self/net/tcp")
+	packets, _ := os.ReadFile("/proc/thread-self/net/udp")
+	stacks := make([]byte, 1<<20)
+	t.Logf("TCP:\n%sUDP:\n%s%s", sockets, packets, stacks[:runtime.Stack(stacks, true)])
 }
 
 // RaiseDescriptorLimit allows the process that many descriptors.

@@ -40,15 +40,15 @@ func checkPrograms(envs []environment) error {
 	return nil
 }
 
-// apt is APT for packages of one architecture, with lists and a cache of its own:
-// nothing of the system's changes, and the user need not be root.
+// apt is APT for the packages of one architecture in one suite, with lists and a cache of
+// its own: nothing of the system's changes, and the user need not be root.
 type apt struct {
 	dir     string
 	options []string
 }
 
-func newAPT(arch string) (apt, error) {
-	dir, err := filepath.Abs(filepath.Join(*cache, arch))
+func newAPT(ctx context.Context, suite, arch string) (apt, error) {
+	dir, err := filepath.Abs(filepath.Join(*cache, suite+"-"+arch))
 	if err != nil {
 		return apt{}, err
 	}
@@ -61,19 +61,39 @@ func newAPT(arch string) (apt, error) {
 	if err := os.WriteFile(status, nil, 0o644); err != nil {
 		return apt{}, err
 	}
-	a := apt{dir, []string{
+	list, err := sourcesList(ctx, dir, suite)
+	if err != nil {
+		return apt{}, err
+	}
+	return apt{dir, []string{
 		"-oAPT::Architecture=" + arch, "-oAPT::Architectures=" + arch,
 		"-oDir::State::Lists=" + filepath.Join(dir, "lists"), "-oDir::State::status=" + status, "-oDir::Cache=" + dir,
-		"-oAcquire::Languages=none", "-oAPT::Sandbox::User=root",
-	}}
+		"-oDir::Etc::SourceList=" + list, "-oDir::Etc::SourceParts=/dev/null",
+		"-oAcquire::Languages=none", "-oAPT::Sandbox::User=root", "-oAPT::Update::Error-Mode=any",
+	}}, nil
+}
+
+// sourcesList returns the file of the apt sources: the one that the user names, or one
+// with the suite alone, from the mirror that the system's sources name.
+func sourcesList(ctx context.Context, dir, suite string) (string, error) {
 	if *sources != "" {
-		file, err := filepath.Abs(*sources)
-		if err != nil {
-			return apt{}, err
-		}
-		a.options = append(a.options, "-oDir::Etc::SourceList="+file, "-oDir::Etc::SourceParts=/dev/null")
+		return filepath.Abs(*sources)
 	}
-	return a, nil
+	repositories, err := output(ctx, "", "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+	if err != nil {
+		return "", err
+	}
+	mirrors := strings.Fields(repositories)
+	mirrors = slices.DeleteFunc(mirrors, func(uri string) bool { return !strings.HasSuffix(strings.Trim(uri, "/"), "/debian") })
+	if len(mirrors) == 0 {
+		return "", errors.New("the system's apt sources name no mirror of Debian: name a file of apt sources with -sources")
+	}
+	keys, err := filepath.Glob("/usr/share/keyrings/debian-archive-keyring.???")
+	if err != nil || len(keys) == 0 {
+		return "", errors.New("install the Debian package debian-archive-keyring")
+	}
+	list := filepath.Join(dir, "sources.list")
+	return list, os.WriteFile(list, fmt.Appendf(nil, "deb [signed-by=%s] %s %s main\n", keys[0], mirrors[0], suite), 0o644)
 }
 
 func (a apt) run(ctx context.Context, program string, args ...string) (string, error) {
@@ -92,14 +112,21 @@ func output(ctx context.Context, dir string, command ...string) (string, error) 
 	return string(out), err
 }
 
-// newest returns the name that the pattern matches with the greatest numbers.
+// errNoPackage means that the mirror has no such suite, or the suite no such package.
+var errNoPackage = errors.New("not there; -sources names other apt sources")
+
+// newest returns the name that the pattern matches with the greatest numbers. Of two
+// with the same numbers it is the lesser: linux-binary has the kernel if there is one,
+// and linux-image is then a package without files.
 func newest(names []string, pattern string) (string, error) {
 	match := regexp.MustCompile(pattern)
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !match.MatchString(name) })
 	if len(names) == 0 {
-		return "", fmt.Errorf("the distribution has no package %s: name the apt sources of a release that has one with -sources", pattern)
+		return "", fmt.Errorf("package %s: %w", pattern, errNoPackage)
 	}
-	return slices.MaxFunc(names, func(a, b string) int { return slices.CompareFunc(numbers(a), numbers(b), cmp.Compare) }), nil
+	return slices.MaxFunc(names, func(a, b string) int {
+		return cmp.Or(slices.CompareFunc(numbers(a), numbers(b), cmp.Compare), strings.Compare(b, a))
+	}), nil
 }
 
 var number = regexp.MustCompile(`[0-9]+`)
@@ -112,32 +139,36 @@ func numbers(name string) (all []int) {
 	return all
 }
 
-// fetch unpacks the newest package that the pattern matches, unless an earlier run
-// has, and returns the only file of it that the glob matches.
-func fetch(ctx context.Context, arch, pattern, glob string) (string, error) {
-	a, err := newAPT(arch)
+// fetch unpacks the newest package of the suite that the pattern matches, unless an
+// earlier run has, and returns the only file of it that one of the globs matches.
+func fetch(ctx context.Context, env environment, pattern string, globs ...string) (string, error) {
+	a, err := newAPT(ctx, env.suite, env.arch)
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(a.dir, strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(pattern, "-"), "-"))
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := a.unpack(ctx, pattern, dir); err != nil {
+		if err := a.unpack(ctx, env.suite, pattern, dir); err != nil {
 			return "", err
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(dir, glob))
-	if err == nil && len(files) != 1 {
-		err = fmt.Errorf("%d files %s in %s", len(files), glob, dir)
+	var files []string
+	for _, glob := range globs {
+		found, err := filepath.Glob(filepath.Join(dir, glob))
+		if err != nil {
+			return "", err
+		}
+		files = append(files, found...)
 	}
-	if err != nil {
-		return "", err
+	if len(files) != 1 {
+		return "", fmt.Errorf("%d files %s in %s", len(files), strings.Join(globs, " or "), dir)
 	}
 	return files[0], nil
 }
 
-func (a apt) unpack(ctx context.Context, pattern, dir string) error {
+func (a apt) unpack(ctx context.Context, suite, pattern, dir string) error {
 	if _, err := a.run(ctx, "apt-get", "-q", "update"); err != nil {
-		return err
+		return fmt.Errorf("suite %s: %w: %w", suite, errNoPackage, err)
 	}
 	names, err := a.run(ctx, "apt-cache", "pkgnames")
 	if err != nil {
@@ -163,15 +194,15 @@ func (a apt) unpack(ctx context.Context, pattern, dir string) error {
 	return os.Rename(unpacked, dir)
 }
 
-// fetchKernel returns the kernel's file.
+// fetchKernel returns the kernel's file. Since 6.19 it is among the modules.
 func fetchKernel(ctx context.Context, env environment) (string, error) {
-	return fetch(ctx, env.arch, env.debian, "boot/vmlinuz-*")
+	return fetch(ctx, env, env.debian, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 }
 
 // fetchBusybox returns a static busybox of the architecture.
-func fetchBusybox(ctx context.Context, arch string) (string, error) {
-	if arch != runtime.GOARCH {
-		return fetch(ctx, arch, "^busybox-static$", "*bin/busybox")
+func fetchBusybox(ctx context.Context, env environment) (string, error) {
+	if env.arch != runtime.GOARCH {
+		return fetch(ctx, env, "^busybox-static$", "*bin/busybox", "usr/bin/busybox")
 	}
 	file, err := exec.LookPath("busybox")
 	if err != nil {

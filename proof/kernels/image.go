@@ -101,7 +101,13 @@ func buildTests(ctx context.Context, root string, env environment, packages []st
 	if env.kernel == "" {
 		script = "export SAFEDIAL_REQUIRE_NETNS=1\n" // Debian's kernels have all that the tests need
 	}
-	flags, tests := "", strings.Fields(list)
+	if env.sysctl != "" {
+		script += fmt.Sprintf("export SAFEDIAL_SYSCTL='%s'\n", env.sysctl)
+	}
+	flags, tests := fmt.Sprintf(" -test.count=%d", *count), strings.Fields(list)
+	if *short {
+		flags += " -test.short"
+	}
 	if len(tests) == 0 {
 		return "", errors.New("the packages have no tests")
 	}

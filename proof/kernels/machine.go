@@ -43,6 +43,9 @@ type report struct {
 	passed, failed, skipped int
 
 	failures []string // names of tests
+	skips    []string // names of those that skip for another reason than they may
+	lacks    string   // the option that the kernel lacks
+	said     []string // lines since the start of the last test
 	pkg      string   // that runs
 	last     string   // the test that was named last
 	tail     []string // the last lines of the console
@@ -78,18 +81,28 @@ func (r *report) read(line string) {
 		}
 	}
 	r.ended = r.ended || line == markEnd
+	r.said = append(r.said, line)
 	if name, ok := strings.CutPrefix(line, "=== RUN   "); ok {
-		r.last = name
+		r.last, r.said = name, nil
 	}
 	// Those of subtests are indented.
 	for prefix, count := range map[string]*int{"--- PASS: ": &r.passed, "--- FAIL: ": &r.failed, "--- SKIP: ": &r.skipped} {
 		if name, ok := strings.CutPrefix(line, prefix); ok {
 			*count++
-			if count == &r.failed {
+			switch {
+			case count == &r.failed:
 				r.failures = append(r.failures, r.pkg+" "+name)
+			case count == &r.skipped && !r.maySkip(strings.Join(r.said, "\n")):
+				r.skips = append(r.skips, r.pkg+" "+name)
 			}
 		}
 	}
+}
+
+// maySkip reports whether a test that says this has a good reason to skip: the option
+// that the kernel lacks, or -short.
+func (r *report) maySkip(said string) bool {
+	return r.lacks != "" && strings.Contains(said, r.lacks) || *short && strings.Contains(said, "-short")
 }
 
 // err returns why the run is no success.
@@ -101,6 +114,8 @@ func (r *report) err() error {
 		return fmt.Errorf("the machine ended in %s, after the start of %s; the end of its console:\n%s", r.pkg, r.last, tail)
 	case r.failed > 0:
 		return fmt.Errorf("failed: %s", strings.Join(r.failures, ", "))
+	case len(r.skips) > 0:
+		return fmt.Errorf("skipped, although the kernel has what they need: %s", strings.Join(r.skips, ", "))
 	case r.statuses > 0:
 		return fmt.Errorf("an exit status other than 0; the end of the console:\n%s", tail)
 	case r.passed == 0:
@@ -114,6 +129,7 @@ func logFile(env environment) string { return filepath.Join(*cache, env.name+".l
 
 // boot boots the kernel with the image, and reports what its tests say.
 func boot(ctx context.Context, env environment, kernel, image string) (r report, err error) {
+	r.lacks = env.lacks
 	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the limit of %s is up", *limit))
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -34,15 +35,21 @@ type environment struct {
 	name   string
 	arch   string // as Go names it
 	kernel string // a file; if empty, the newest of Debian's packages
-	debian string // matches the names of those
+	suite  string // Debian's, that has the packages
+	debian string // matches the names of the kernel's packages
 	run    string
+	sysctl string // NAME=VALUE, which the tests write in each network namespace
+	lacks  string // the option that the kernel lacks: a test that skips must give it as the reason
 }
 
 var environments = []environment{
-	{name: "6.12-amd64", arch: "amd64", debian: `^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
-	{name: "6.1-amd64", arch: "amd64", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
-	{name: "6.1-arm64", arch: "arm64", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`, run: dialing},
-	{name: "6.1-s390x", arch: "s390x", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing},
+	{name: "7.3-amd64", arch: "amd64", suite: "trixie-backports", debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
+	{name: "7.3-amd64-step", arch: "amd64", suite: "trixie-backports", debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`, sysctl: "net/ipv4/ip_local_port_step_width=65535"},
+	{name: "6.12-amd64", arch: "amd64", suite: "trixie", debian: `^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
+	{name: "6.1-amd64", arch: "amd64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
+	{name: "6.1-arm64", arch: "arm64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`, run: dialing},
+	{name: "6.1-s390x", arch: "s390x", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing},
+	{name: "5.10-amd64", arch: "amd64", suite: "bullseye", debian: `^linux-image-5\.10\.0-[0-9]+-cloud-amd64$`, lacks: "IP_LOCAL_PORT_RANGE"},
 }
 
 var (
@@ -50,7 +57,9 @@ var (
 	onlyArch   = flag.String("arch", "", "run on this `architecture` alone")
 	kernelFile = flag.String("kernel", "", "boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture")
 	run        = flag.String("run", "", "run the tests that match this `regexp`")
+	short      = flag.Bool("short", false, "run the short selection of the tests")
 	skip       = flag.String("skip", "", "leave out the tests that match this `regexp`")
+	count      = flag.Int("count", 1, "run each test so often")
 	appended   = flag.String("append", "", "append these `words` to the kernel's command line: ipv6.disable=1, for example")
 	limit      = flag.Duration("limit", 20*time.Minute, "give each environment so much time")
 	verbose    = flag.Bool("v", false, "show the console")
@@ -93,9 +102,15 @@ func runAll(ctx context.Context, packages []string) error {
 		return err
 	}
 	failed := false
+	ran := 0
 	for _, env := range envs {
 		start := time.Now()
 		r, err := env.test(ctx, packages)
+		if errors.Is(err, errNoPackage) && *onlyEnv == "" {
+			fmt.Printf("%s: skipped: %s\n", env.name, strings.Join(strings.Fields(err.Error()), " "))
+			continue
+		}
+		ran++
 		failed = failed || err != nil
 		fmt.Printf("%s: %s, %d s\n", env.name, r, int(time.Since(start).Seconds()))
 		if err != nil {
@@ -105,7 +120,7 @@ func runAll(ctx context.Context, packages []string) error {
 			return ctx.Err()
 		}
 	}
-	if failed {
+	if failed || ran == 0 {
 		return errFailed
 	}
 	return nil
@@ -152,7 +167,7 @@ func (env environment) test(ctx context.Context, packages []string) (report, err
 			return report{}, err
 		}
 	}
-	shell, err := fetchBusybox(ctx, env.arch)
+	shell, err := fetchBusybox(ctx, env)
 	if err != nil {
 		return report{}, err
 	}
