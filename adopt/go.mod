@@ -2,8 +2,6 @@ module github.com/safedial/safedial/adopt
 
 go 1.26.0
 
-replace github.com/safedial/safedial => ..
-
 require (
 	github.com/ClickHouse/clickhouse-go/v2 v2.50.0
 	github.com/IBM/sarama v1.61.1
@@ -33,7 +31,7 @@ require (
 	github.com/rabbitmq/amqp091-go v1.16.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redis/rueidis v1.0.79
-	github.com/safedial/safedial v0.0.0-00010101000000-000000000000
+	github.com/safedial/safedial v0.1.0
 	github.com/segmentio/kafka-go v0.4.51
 	github.com/sijms/go-ora/v2 v2.8.24
 	github.com/stretchr/testify v1.12.1

@@ -3,7 +3,7 @@ module github.com/safedial/safedial/bench
 go 1.26.0
 
 require (
-	github.com/safedial/safedial v0.0.0
+	github.com/safedial/safedial v0.1.0
 	golang.org/x/sys v0.49.0
 	gonum.org/v1/plot v0.17.0
 )
@@ -19,4 +19,3 @@ require (
 	golang.org/x/text v0.28.0 // indirect
 )
 
-replace github.com/safedial/safedial => ../

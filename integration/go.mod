@@ -2,13 +2,11 @@ module github.com/safedial/safedial/integration
 
 go 1.26.0
 
-replace github.com/safedial/safedial => ..
-
 require (
 	github.com/cilium/ebpf v0.22.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/safedial/safedial v0.0.0-00010101000000-000000000000
+	github.com/safedial/safedial v0.1.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0

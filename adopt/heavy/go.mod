@@ -2,11 +2,9 @@ module github.com/safedial/safedial/adopt/heavy
 
 go 1.26.0
 
-replace github.com/safedial/safedial => ../..
-
 require (
 	github.com/elastic/go-elasticsearch/v9 v9.5.2
-	github.com/safedial/safedial v0.0.0-00010101000000-000000000000
+	github.com/safedial/safedial v0.1.0
 	github.com/stretchr/testify v1.12.1
 	go.temporal.io/sdk v1.50.0
 	google.golang.org/grpc v1.85.0

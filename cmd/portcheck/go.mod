@@ -1,12 +1,10 @@
-module github.com/safedial/safedial/examples/portcheck
+module github.com/safedial/safedial/cmd/portcheck
 
 go 1.26.0
 
-replace github.com/safedial/safedial => ../..
-
 require (
 	github.com/prometheus/procfs v0.23.0
-	github.com/safedial/safedial v0.0.0-00010101000000-000000000000
+	github.com/safedial/safedial v0.1.0
 	github.com/stretchr/testify v1.12.1
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sys v0.49.0
