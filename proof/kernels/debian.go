@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // checkPrograms fails with the Debian packages that have the missing programs.
@@ -139,9 +140,14 @@ func numbers(name string) (all []int) {
 	return all
 }
 
+// fetching is held by the one fetch at a time: two environments can need the same package.
+var fetching sync.Mutex
+
 // fetch unpacks the newest package of the suite that the pattern matches, unless an
 // earlier run has, and returns the only file of it that one of the globs matches.
 func fetch(ctx context.Context, env environment, pattern string, globs ...string) (string, error) {
+	fetching.Lock()
+	defer fetching.Unlock()
 	a, err := newAPT(ctx, env.suite, env.arch)
 	if err != nil {
 		return "", err

@@ -22,6 +22,8 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -53,7 +55,8 @@ var environments = []environment{
 }
 
 var (
-	onlyEnv    = flag.String("env", "", "run in the environments whose names match this `regexp`")
+	onlyEnv    = flag.String("env", "", "run in the environments whose names match this `regexp`; of several, those whose suite or kernel the mirror does not have are skipped")
+	parallel   = flag.Int("parallel", 1, "run so many environments at once")
 	onlyArch   = flag.String("arch", "", "run on this `architecture` alone")
 	kernelFile = flag.String("kernel", "", "boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture")
 	run        = flag.String("run", "", "run the tests that match this `regexp`")
@@ -101,26 +104,35 @@ func runAll(ctx context.Context, packages []string) error {
 	if err := os.MkdirAll(*cache, 0o755); err != nil {
 		return err
 	}
-	failed := false
-	ran := 0
+	var group sync.WaitGroup
+	var ran, failed atomic.Int64
+	turns := make(chan bool, *parallel)
 	for _, env := range envs {
-		start := time.Now()
-		r, err := env.test(ctx, packages)
-		if errors.Is(err, errNoPackage) && *onlyEnv == "" {
-			fmt.Printf("%s: skipped: %s\n", env.name, strings.Join(strings.Fields(err.Error()), " "))
-			continue
-		}
-		ran++
-		failed = failed || err != nil
-		fmt.Printf("%s: %s, %d s\n", env.name, r, int(time.Since(start).Seconds()))
-		if err != nil {
-			fmt.Printf("%s: %v\n%s: the whole console is in %s\n", env.name, err, env.name, logFile(env))
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+		group.Go(func() {
+			turns <- true
+			defer func() { <-turns }()
+			if ctx.Err() != nil {
+				return
+			}
+			start := time.Now()
+			r, err := env.test(ctx, packages)
+			if errors.Is(err, errNoPackage) && len(envs) > 1 {
+				fmt.Printf("%s: skipped: %s\n", env.name, strings.Join(strings.Fields(err.Error()), " "))
+				return
+			}
+			ran.Add(1)
+			fmt.Printf("%s: %s, %d s\n", env.name, r, int(time.Since(start).Seconds()))
+			if err != nil {
+				failed.Add(1)
+				fmt.Printf("%s: %v\n%s: the whole console is in %s\n", env.name, err, env.name, logFile(env))
+			}
+		})
 	}
-	if failed || ran == 0 {
+	group.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if failed.Load() > 0 || ran.Load() == 0 {
 		return errFailed
 	}
 	return nil
