@@ -8,10 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // TestChoice goes through every port to avoid, with and without a second one, every own
@@ -151,22 +152,17 @@ func TestChoiceIsLinear(t *testing.T) {
 		}
 		return &choice{limits: l, ports: s}
 	}
-	cost := func(n int) time.Duration {
+	// The same number of ranges, in lists of that length.
+	filled := func(n int) func() {
 		c := lists(n)
-		least := time.Hour
-		for range 20 {
-			start := time.Now()
+		return func() {
 			for range 16_000 / n {
 				c.clear()
 				c.fill(everyPort, 0, true)
 			}
-			least = min(least, time.Since(start))
 		}
-		return least
 	}
-	few, many := cost(500), cost(16_000)
-	t.Logf("the same number of ranges takes %v in lists of 500, and %v in one of 16,000", few, many)
-	assert.Less(t, many, 8*few) // 32 times, if it were quadratic
+	nstest.AssertRatio(t, 8, filled(500), filled(16_000)) // 32, if it were quadratic
 }
 
 // FuzzChoice is TestChoice for any ranges.

@@ -17,7 +17,7 @@ import (
 // the server is down: no dial returns a connection to itself, and no start finds what a dial
 // has left. It takes at most some seconds, because a refused dial takes two on Windows.
 func TestServerRestarts(t *testing.T) {
-	const restarts, dials, enough = 500, 10, 10 * time.Second
+	const restarts, dials, enough = 100, 10, 5 * time.Second
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := l.Addr().String()
