@@ -44,7 +44,7 @@ type report struct {
 
 	failures []string // names of tests
 	skips    []string // names of those that skip for another reason than they may
-	lacks    string   // the option that the kernel lacks
+	excuse   string   // what the reason of a test that skips must name
 	said     []string // lines since the start of the last test
 	pkg      string   // that runs
 	last     string   // the test that was named last
@@ -99,10 +99,10 @@ func (r *report) read(line string) {
 	}
 }
 
-// maySkip reports whether a test that says this has a good reason to skip: the option
-// that the kernel lacks, or -short.
+// maySkip reports whether a test that says this has a good reason to skip: what is missing
+// there, or -short.
 func (r *report) maySkip(said string) bool {
-	return r.lacks != "" && strings.Contains(said, r.lacks) || *short && strings.Contains(said, "-short")
+	return r.excuse != "" && strings.Contains(said, r.excuse) || *short && strings.Contains(said, "-short")
 }
 
 // err returns why the run is no success.
@@ -129,7 +129,7 @@ func logFile(env environment) string { return filepath.Join(*cache, env.name+".l
 
 // boot boots the kernel with the image, and reports what its tests say.
 func boot(ctx context.Context, env environment, kernel, image string) (r report, err error) {
-	r.lacks = env.lacks
+	r.excuse = env.excuse
 	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the limit of %s is up", *limit))
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)

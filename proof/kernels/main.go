@@ -41,7 +41,7 @@ type environment struct {
 	debian string // matches the names of the kernel's packages
 	run    string
 	sysctl string // NAME=VALUE, which the tests write in each network namespace
-	lacks  string // the option that the kernel lacks: a test that skips must give it as the reason
+	excuse string // what a test that skips there must name in its reason: what is missing
 }
 
 var environments = []environment{
@@ -50,8 +50,8 @@ var environments = []environment{
 	{name: "6.12-amd64", arch: "amd64", suite: "trixie", debian: `^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
 	{name: "6.1-amd64", arch: "amd64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
 	{name: "6.1-arm64", arch: "arm64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`, run: dialing},
-	{name: "6.1-s390x", arch: "s390x", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing},
-	{name: "5.10-amd64", arch: "amd64", suite: "bullseye", debian: `^linux-image-5\.10\.0-[0-9]+-cloud-amd64$`, lacks: "IP_LOCAL_PORT_RANGE"},
+	{name: "6.1-s390x", arch: "s390x", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing, excuse: "socketcall(2)"},
+	{name: "5.10-amd64", arch: "amd64", suite: "bullseye", debian: `^linux-image-5\.10\.0-[0-9]+-cloud-amd64$`, excuse: "IP_LOCAL_PORT_RANGE"},
 }
 
 var (
