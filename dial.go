@@ -40,7 +40,7 @@ func (d *Dialer) dial(ctx context.Context, t target) (net.Conn, error) {
 	g := dial{target: t, settings: d.settings(), policy: d.policy()}
 	g.settings.LocalAddr = t.local
 	g.settings.Timeout, g.settings.Deadline = 0, time.Time{}
-	g.settings.Cancel = nil //lint:ignore SA1019 ctx has taken its place
+	g.settings.Cancel = nil //nolint:staticcheck // SA1019: ctx has taken its place
 	if !isTCP(t.network) && !isUDP(t.network) {
 		return g.settings.DialContext(ctx, t.network, t.address)
 	}

@@ -21,12 +21,12 @@ func TestFromCopiesEveryField(t *testing.T) {
 		Timeout:         1,
 		Deadline:        time.Unix(2, 0),
 		LocalAddr:       &net.UDPAddr{Port: 3},
-		DualStack:       true, //lint:ignore SA1019 From copies it too
+		DualStack:       true, //nolint:staticcheck // SA1019: From copies it too
 		FallbackDelay:   4,
 		KeepAlive:       5,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 6},
 		Resolver:        new(net.Resolver),
-		Cancel:          make(chan struct{}), //lint:ignore SA1019 From copies it too
+		Cancel:          make(chan struct{}), //nolint:staticcheck // SA1019: From copies it too
 		Control:         func(string, string, syscall.RawConn) error { return nil },
 		ControlContext:  func(context.Context, string, string, syscall.RawConn) error { return nil },
 	}

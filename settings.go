@@ -18,12 +18,12 @@ func From(nd *net.Dialer) *Dialer {
 		Timeout:         nd.Timeout,
 		Deadline:        nd.Deadline,
 		LocalAddr:       nd.LocalAddr,
-		DualStack:       nd.DualStack, //lint:ignore SA1019 net.Dialer has it too
+		DualStack:       nd.DualStack, //nolint:staticcheck // SA1019: net.Dialer has it too
 		FallbackDelay:   nd.FallbackDelay,
 		KeepAlive:       nd.KeepAlive,
 		KeepAliveConfig: nd.KeepAliveConfig,
 		Resolver:        nd.Resolver,
-		Cancel:          nd.Cancel, //lint:ignore SA1019 net.Dialer has it too
+		Cancel:          nd.Cancel, //nolint:staticcheck // SA1019: net.Dialer has it too
 		Control:         nd.Control,
 		ControlContext:  nd.ControlContext,
 		multipath:       *nd,
@@ -35,11 +35,11 @@ func (d *Dialer) settings() net.Dialer {
 	nd := d.multipath
 	nd.Timeout, nd.Deadline = d.Timeout, d.Deadline
 	nd.LocalAddr = d.LocalAddr
-	nd.DualStack = d.DualStack //lint:ignore SA1019 net.Dialer has it too
+	nd.DualStack = d.DualStack //nolint:staticcheck // SA1019: net.Dialer has it too
 	nd.FallbackDelay = d.FallbackDelay
 	nd.KeepAlive, nd.KeepAliveConfig = d.KeepAlive, d.KeepAliveConfig
 	nd.Resolver = d.Resolver
-	nd.Cancel = d.Cancel //lint:ignore SA1019 net.Dialer has it too
+	nd.Cancel = d.Cancel //nolint:staticcheck // SA1019: net.Dialer has it too
 	nd.Control, nd.ControlContext = d.Control, d.ControlContext
 	return nd
 }

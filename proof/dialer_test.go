@@ -184,7 +184,7 @@ func TestCancelLeavesNoGoroutine(t *testing.T) {
 	d := safedial.Dialer{Timeout: time.Minute}
 	before := runtime.NumGoroutine()
 	for range 100 {
-		d.Cancel = make(chan struct{}) //lint:ignore SA1019 net.Dialer has it too
+		d.Cancel = make(chan struct{}) //nolint:staticcheck // SA1019: net.Dialer has it too
 		conn, err := d.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		nstest.AssertReal(t, conn)
@@ -195,7 +195,7 @@ func TestCancelLeavesNoGoroutine(t *testing.T) {
 
 	closed := make(chan struct{})
 	close(closed)
-	d.Cancel = closed //lint:ignore SA1019 net.Dialer has it too
+	d.Cancel = closed //nolint:staticcheck // SA1019: net.Dialer has it too
 	_, err := d.Dial("tcp", l.Addr().String())
 	assert.ErrorIs(t, err, context.Canceled)
 }

@@ -192,7 +192,7 @@ func (row parityCase) run(t *testing.T, build func(net.Dialer) dialer, hooked bo
 	}()
 	nd := row.dialer
 	if row.cancelAfter > 0 {
-		nd.Cancel = closing(row.cancelAfter) //lint:ignore SA1019 net.Dialer has it too
+		nd.Cancel = closing(row.cancelAfter) //nolint:staticcheck // SA1019: net.Dialer has it too
 	}
 	if hooked {
 		noteControls(&nd, func(format string, args ...any) { note(&o.Controls, format, args...) })

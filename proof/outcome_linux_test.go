@@ -55,7 +55,7 @@ func chain(err error) []string {
 			link += fmt.Sprintf(" op %q net %q source %T %v addr %T %v", op.Op, op.Net, op.Source, op.Source, op.Addr, op.Addr)
 		}
 		if netErr, ok := any(err).(net.Error); ok {
-			//lint:ignore SA1019 callers still use Temporary, so it is compared
+			//nolint:staticcheck // SA1019: callers still use Temporary, so it is compared
 			link += fmt.Sprintf(" timeout %t temporary %t", netErr.Timeout(), netErr.Temporary())
 		}
 		links = append(links, link)

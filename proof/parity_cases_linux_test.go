@@ -54,8 +54,8 @@ func settingRows() []parityCase {
 		{name: "deadline", address: live("127.0.0.1"), dialer: net.Dialer{Deadline: time.Now().Add(time.Hour)}},
 		{name: "timeout and deadline", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute, Deadline: time.Now().Add(time.Hour)}},
 		{name: "context deadline", address: live("127.0.0.1"), ctx: within(time.Minute)},
-		{name: "Cancel never closed", address: live("127.0.0.1"), dialer: net.Dialer{Cancel: make(chan struct{})}}, //lint:ignore SA1019 net.Dialer has it too
-		{name: "DualStack", address: live("localhost"), dialer: net.Dialer{DualStack: true}},                       //lint:ignore SA1019 net.Dialer has it too
+		{name: "Cancel never closed", address: live("127.0.0.1"), dialer: net.Dialer{Cancel: make(chan struct{})}}, //nolint:staticcheck // SA1019: net.Dialer has it too
+		{name: "DualStack", address: live("localhost"), dialer: net.Dialer{DualStack: true}},                       //nolint:staticcheck // SA1019: net.Dialer has it too
 		{name: "no fast fallback", address: live("localhost"), dialer: net.Dialer{FallbackDelay: -1}},
 		{name: "Resolver", address: live("localhost"), dialer: net.Dialer{Resolver: &net.Resolver{PreferGo: true}}},
 		{name: "multipath", address: live("127.0.0.1"), mptcp: true},

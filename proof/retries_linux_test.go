@@ -271,7 +271,7 @@ func TestPauseIsBounded(t *testing.T) {
 		ended("from an address", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough, LocalAddr: tcp("127.0.0.1", 0)}, "i/o timeout")
 		ended("by name", t.Context(), "tcp", "localhost", safedial.Dialer{Timeout: 5 * enough}, "i/o timeout") // a look-up on a slow machine takes time, too
 		ended("Deadline", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Deadline: time.Now().Add(enough)}, "i/o timeout")
-		ended("Cancel", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Cancel: closing(enough)}, "operation was canceled") //lint:ignore SA1019 net.Dialer has it too
+		ended("Cancel", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Cancel: closing(enough)}, "operation was canceled") //nolint:staticcheck // SA1019: net.Dialer has it too
 		for deadline, want := range map[bool]string{true: "i/o timeout", false: "operation was canceled"} {
 			ctx, _ := contextEnding(t, enough, deadline)
 			ended("context", ctx, "tcp", "127.0.0.1", safedial.Dialer{}, want)
