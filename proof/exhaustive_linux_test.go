@@ -44,7 +44,7 @@ func TestSmallScopesWithoutOptions(t *testing.T) {
 	isolated(t, smallScopes, unix.IP_LOCAL_PORT_RANGE, unix.IP_BIND_ADDRESS_NO_PORT)
 }
 
-// TestNeverSelfConnects dials a dead port and a live one in every configuration in
+// TestNeverSelfConnects dials a closed port and a live one in every configuration in
 // which a socket could connect to itself, with local port ranges of one to three
 // ports, the destination's port at each place in them and beside them, and the others
 // free.

@@ -41,7 +41,7 @@ func TestTransportTrace(t *testing.T) {
 			"one.test":     {addr("127.0.0.2")},
 			"several.test": {addr("127.0.0.1"), addr("127.0.0.2"), addr("127.0.0.3")},
 			"both.test":    {addr("::1"), addr("127.0.0.2")},
-			"dead.test":    {addr("::1"), addr("127.0.0.1"), addr("127.0.0.3")},
+			"refused.test": {addr("::1"), addr("127.0.0.1"), addr("127.0.0.3")},
 			"empty.test":   {},
 		}.Resolver(t)
 		for _, c := range []struct {
@@ -61,7 +61,7 @@ func TestTransportTrace(t *testing.T) {
 			{"several addresses", "http://several.test:40000", test, false},
 			{"several addresses refused", "http://several.test:9", test, false},
 			{"both families", "http://both.test:40000", test, false},
-			{"both families refused", "http://dead.test:40000", test, false},
+			{"both families refused", "http://refused.test:40000", test, false},
 			{"no address", "http://empty.test:40000", test, false},
 			{"unknown name", "http://unknown.test:40000", test, false},
 		} {

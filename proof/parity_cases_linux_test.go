@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	livePort = "40000" // in the local port range, with a server
-	deadPort = "9"     // below it, without one
+	livePort   = "40000" // in the local port range, with a server
+	closedPort = "9"     // below it, without one
 )
 
 // parityCases are all the rows; dir has a Unix socket that listens.
@@ -28,7 +28,7 @@ func parityCases(dir string) []parityCase {
 	for _, c := range nstest.Destinations {
 		rows = append(rows,
 			parityCase{name: "live " + c.Host, network: c.Network, address: live(c.Host)},
-			parityCase{name: "dead " + c.Host, network: c.Network, address: dead(c.Host)})
+			parityCase{name: "closed " + c.Host, network: c.Network, address: closed(c.Host)})
 	}
 	if portable {
 		return rows // a retry shows more of net's sockets
@@ -39,8 +39,8 @@ func parityCases(dir string) []parityCase {
 	})
 }
 
-func live(host string) string { return net.JoinHostPort(host, livePort) }
-func dead(host string) string { return net.JoinHostPort(host, deadPort) }
+func live(host string) string   { return net.JoinHostPort(host, livePort) }
+func closed(host string) string { return net.JoinHostPort(host, closedPort) }
 
 // settingRows are the fields that are handed to net.
 func settingRows() []parityCase {
@@ -60,7 +60,7 @@ func settingRows() []parityCase {
 		{name: "Resolver", address: live("localhost"), dialer: net.Dialer{Resolver: &net.Resolver{PreferGo: true}}},
 		{name: "multipath", address: live("127.0.0.1"), mptcp: true},
 		{name: "multipath IPv6", address: live("::1"), mptcp: true},
-		{name: "multipath refused", address: dead("127.0.0.1"), mptcp: true},
+		{name: "multipath refused", address: closed("127.0.0.1"), mptcp: true},
 		{name: "multipath from an address", address: live("127.0.0.1"), mptcp: true, dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
 	}
 }
@@ -78,11 +78,11 @@ func localAddrRows() []parityCase {
 		{name: "from any IPv6 address to IPv4", needsIPv6: true, but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
 		{name: "from any IPv6 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
 		{name: "from a nil pointer", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
-		{name: "from a nil pointer, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
+		{name: "from a nil pointer, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
 		{name: "from an address, by name", address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
 		{name: "from an IPv6 address, by name", needsIPv6: true, address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
-		{name: "from an address, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "from a port, refused", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
+		{name: "from an address, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{name: "from a port, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
 		{name: "from a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
 		{name: "from a foreign port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 9999)}},
 		{name: "from a taken port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 40000)}},
@@ -106,8 +106,8 @@ func badLocalAddrRows() (rows []parityCase) {
 		for _, port := range []int{-1, 65536, 70000} {
 			local := &net.TCPAddr{IP: ip, Port: port}
 			rows = append(rows,
-				parityCase{name: fmt.Sprintf("TCP from %s", local), address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: local}},
-				parityCase{name: fmt.Sprintf("UDP from %s", local), network: "udp", address: dead("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.UDPAddr)(local)}})
+				parityCase{name: fmt.Sprintf("TCP from %s", local), address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: local}},
+				parityCase{name: fmt.Sprintf("UDP from %s", local), network: "udp", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.UDPAddr)(local)}})
 		}
 	}
 	return rows
@@ -128,7 +128,7 @@ func controlRows() []parityCase {
 			ControlContext: func(context.Context, string, string, syscall.RawConn) error { return failing },
 		}},
 		{name: "Control binds", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
-		{name: "Control binds, refused", address: dead("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
+		{name: "Control binds, refused", address: closed("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
 		{name: "Control binds a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("192.0.2.1")}},
 		{name: "Control and LocalAddr bind", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: bindControl("127.0.0.1")}},
 		{name: "Control sets an option", address: live("127.0.0.1"), dialer: net.Dialer{Control: setOption(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}},

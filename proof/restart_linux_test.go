@@ -20,18 +20,18 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-var fire = flag.Duration("fire", time.Second, "how long a server restarts under fire")
+var load = flag.Duration("load", time.Second, "how long a server restarts while clients dial its port")
 
-// TestRestartUnderFire restarts a server in ranges of several sizes, while clients
+// TestRestartUnderLoad restarts a server in ranges of several sizes, while clients
 // dial its port.
-func TestRestartUnderFire(t *testing.T) {
+func TestRestartUnderLoad(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		if !portable {
 			requirePortRange(t, "a server can start whenever it wants")
 		}
 		for _, width := range []uint16{4, 5, 20, 100} {
 			for _, first := range []uint16{40000, 40001} {
-				v := restartUnderFire(t, safedial.Dial, listen, ports(first, first+width-1), shorter(*fire/8))
+				v := restartUnderLoad(t, safedial.Dial, listen, ports(first, first+width-1), shorter(*load/8))
 				assert.Zero(t, v.blocked, "%d ports from %d", width, first)
 				assert.Zero(t, v.selfConnected.Load(), "%d ports from %d", width, first)
 				assert.NotZero(t, v.greeted.Load(), "%d ports from %d", width, first)
@@ -40,13 +40,13 @@ func TestRestartUnderFire(t *testing.T) {
 	})
 }
 
-// TestRestartUnderFireWithoutPortRange is the same on a kernel before 6.3, where a
+// TestRestartUnderLoadWithoutPortRange is the same on a kernel before 6.3, where a
 // socket can be connected to itself for a moment.
-func TestRestartUnderFireWithoutPortRange(t *testing.T) {
+func TestRestartUnderLoadWithoutPortRange(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		var met atomic.Int64
 		d := safedial.Dialer{OnRetry: countSelf(&met)}
-		v := restartUnderFire(t, d.Dial, listen, ports(40000, 40099), shorter(*fire/2))
+		v := restartUnderLoad(t, d.Dial, listen, ports(40000, 40099), shorter(*load/2))
 		t.Logf("%d self-connections were made and discarded", met.Load())
 		assert.LessOrEqual(t, v.blocked, max(1, v.restarts/200))
 		assert.Zero(t, v.selfConnected.Load())
@@ -55,10 +55,10 @@ func TestRestartUnderFireWithoutPortRange(t *testing.T) {
 	}, unix.IP_LOCAL_PORT_RANGE)
 }
 
-// TestRestartUnderFireWithNet is what the others are measured against.
-func TestRestartUnderFireWithNet(t *testing.T) {
+// TestRestartUnderLoadWithNet is what the others are measured against.
+func TestRestartUnderLoadWithNet(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		v := restartUnderFire(t, net.Dial, net.Listen, ports(40000, 40099), shorter(*fire/2))
+		v := restartUnderLoad(t, net.Dial, net.Listen, ports(40000, 40099), shorter(*load/2))
 		assert.NotZero(t, v.blocked, "the test does not show the effect")
 	})
 }
@@ -84,9 +84,9 @@ type restartStats struct {
 	dials, greeted, selfConnected atomic.Int64
 }
 
-// restartUnderFire has eight clients dial a port as fast as they can, while its server
+// restartUnderLoad has eight clients dial a port as fast as they can, while its server
 // stops and starts: at least twenty times, and after some dials each.
-func restartUnderFire(t *testing.T, dial dialFunc, listen func(network, address string) (net.Listener, error), system safedial.PortRange, d time.Duration) *restartStats {
+func restartUnderLoad(t *testing.T, dial dialFunc, listen func(network, address string) (net.Listener, error), system safedial.PortRange, d time.Duration) *restartStats {
 	t.Helper()
 	const address, clients = "127.0.0.1:40002", 8
 	setLocalPorts(t, system.Low, system.High)

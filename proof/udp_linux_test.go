@@ -20,14 +20,14 @@ import (
 )
 
 // TestUDPNeverSelfConnects dials a port that no socket has, of a range of twenty.
-func TestUDPNeverSelfConnects(t *testing.T) { isolated(t, dialUDPDead) }
+func TestUDPNeverSelfConnects(t *testing.T) { isolated(t, dialClosedUDP) }
 
 // TestUDPNeverSelfConnectsWithoutPortRange is the same on a kernel before 6.3.
 func TestUDPNeverSelfConnectsWithoutPortRange(t *testing.T) {
-	isolated(t, dialUDPDead, unix.IP_LOCAL_PORT_RANGE)
+	isolated(t, dialClosedUDP, unix.IP_LOCAL_PORT_RANGE)
 }
 
-func dialUDPDead(t *testing.T) {
+func dialClosedUDP(t *testing.T) {
 	const address = "127.0.0.1:40010"
 	dials := nstest.Fewer(10_000)
 	setLocalPorts(t, 40000, 40019)

@@ -1,6 +1,6 @@
 //go:build linux || windows
 
-// Dials dials dead and live ports of its own machine, by net.Dialer and by the
+// Dials dials closed and open ports of its own machine, by net.Dialer and by the
 // library, and prints what came of each. It is for sandboxes and for Wine: build it
 // statically, and run it with "runsc --network=sandbox do", --network=host, or wine.
 package main

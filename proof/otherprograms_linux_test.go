@@ -119,10 +119,10 @@ func TestOptionOnlyWhereNeeded(t *testing.T) {
 	})
 }
 
-// TestNeighborsKeepTheirPorts has programs choose a free port, by listening on port 0
+// TestOtherProgramsKeepTheirPorts has programs choose a free port, by listening on port 0
 // and closing, and start a server there while 2,000 connections are dialed to a port
 // outside of the local port range.
-func TestNeighborsKeepTheirPorts(t *testing.T) {
+func TestOtherProgramsKeepTheirPorts(t *testing.T) {
 	nstest.Long(t)
 	isolated(t, func(t *testing.T) {
 		const servers, connections, rounds = 300, 2000, 2
@@ -133,7 +133,7 @@ func TestNeighborsKeepTheirPorts(t *testing.T) {
 		} {
 			failed := 0
 			for range rounds {
-				failed += neighbors(t, dial, listen, servers, connections)
+				failed += blockedServers(t, dial, listen, servers, connections)
 			}
 			t.Logf("beside %s %d of %d servers cannot start", name, failed, rounds*servers)
 			assert.Zero(t, failed, name)
@@ -141,8 +141,8 @@ func TestNeighborsKeepTheirPorts(t *testing.T) {
 	})
 }
 
-// neighbors returns how many servers cannot start.
-func neighbors(t *testing.T, dial dialFunc, listen func() string, servers, connections int) (failed int) {
+// blockedServers returns how many servers cannot start.
+func blockedServers(t *testing.T, dial dialFunc, listen func() string, servers, connections int) (failed int) {
 	t.Helper()
 	chosen := map[string]bool{}
 	for len(chosen) < servers {
