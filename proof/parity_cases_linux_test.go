@@ -19,7 +19,7 @@ import (
 
 const (
 	livePort   = "40000" // in the local port range, with a server
-	closedPort = "9"     // below it, without one
+	unusedPort = "9"     // below it, without one
 )
 
 // parityCases are all the rows; dir has a Unix socket that listens.
@@ -40,7 +40,7 @@ func parityCases(dir string) []parityCase {
 }
 
 func live(host string) string   { return net.JoinHostPort(host, livePort) }
-func closed(host string) string { return net.JoinHostPort(host, closedPort) }
+func closed(host string) string { return net.JoinHostPort(host, unusedPort) }
 
 // settingRows are the fields that are handed to net.
 func settingRows() []parityCase {
