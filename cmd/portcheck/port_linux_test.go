@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/safedial/safedial/internal/nstest"
+)
+
+// TestPort lists whatever has port 40000.
+func TestPort(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(t *testing.T)
+		want []string // lines, in which ME is the process of the test
+	}{
+		{"Nothing", func(*testing.T) {}, []string{"no socket has port 40000"}},
+		{
+			"Connection", connectFrom("127.0.0.1:40000", "127.0.0.1:8080"),
+			[]string{"tcp 127.0.0.1:40000 → 127.0.0.1:8080 ESTABLISHED ME: an ordinary connection has the port"},
+		},
+		{
+			"Connection6", connectFrom("[::1]:40000", "[::1]:8080"),
+			[]string{"tcp [::1]:40000 → [::1]:8080 ESTABLISHED ME: an ordinary connection has the port"},
+		},
+		{
+			"Self", connectToSelf("tcp", "127.0.0.1:40000"),
+			[]string{"tcp 127.0.0.1:40000 → 127.0.0.1:40000 ESTABLISHED ME: " +
+				"is connected to itself; no server can start on the port"},
+		},
+		{
+			"Server", listen("tcp", "[::]:40000"),
+			[]string{"tcp [::]:40000 LISTEN ME: a server has the port"},
+		},
+		{
+			"UDPServer", listen("udp", "127.0.0.1:40000"),
+			[]string{"udp 127.0.0.1:40000 UNCONN ME: a server has the port"},
+		},
+		{
+			"Accepted", connectFrom("127.0.0.1:40001", "127.0.0.1:40000"),
+			[]string{
+				"tcp 127.0.0.1:40000 LISTEN ME: a server has the port",
+				"tcp 127.0.0.1:40000 → 127.0.0.1:40001 ESTABLISHED (no process): " +
+					"a connection of the server that listens on the port",
+			},
+		},
+		{
+			"OfAnotherAddress", func(t *testing.T) {
+				listen("tcp", nstest.OwnAddress+":40000")(t)
+				connectFrom("127.0.0.1:40000", "127.0.0.1:8080")(t)
+			},
+			[]string{
+				"tcp 127.0.0.1:40000 → 127.0.0.1:8080 ESTABLISHED ME: an ordinary connection has the port",
+				"tcp " + nstest.OwnAddress + ":40000 LISTEN ME: a server has the port",
+			},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			nstest.Run(t, func(t *testing.T) {
+				nstest.SetLocalPorts(t, 40000, 40099)
+				test.make(t)
+				listen("tcp", "127.0.0.1:40044")(t) // not asked for
+				r, text := look(t, "40000")
+				assert.Equal(t, []verdict{{40000, true, "in the local port range 40000-40099, " +
+					"so any outgoing connection may have it"}}, r.Ports)
+				lines, _, _ := strings.Cut(text, "\n\n")
+				want := "port 40000: at risk, " + r.Ports[0].Reason + "\n" + strings.Join(test.want, "\n")
+				assert.Equal(t, strings.ReplaceAll(want, "ME", this(t).String()), strings.TrimSpace(lines))
+				if len(r.Sockets) > 0 {
+					assert.Contains(t, commands(r.Now), fmt.Sprintf("kill %d", os.Getpid()))
+				}
+				if test.name == "OfAnotherAddress" {
+					assert.NotContains(t, text, "ss -K", "it would end the server")
+				}
+			})
+		})
+	}
+}
+
+// TestBoundPort lists a socket that is bound, and nothing else.
+func TestBoundPort(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		requireKernel(t, 6, 8)
+		bindOnly(40000)(t)
+		_, err := net.Listen("tcp", "127.0.0.1:40000")
+		require.Error(t, err)
+		_, text := look(t, "40000")
+		assert.Contains(t, text, "tcp 127.0.0.1:40000 BOUND "+this(t).String()+": a socket is bound to the port")
+		assert.NotContains(t, text, "ss -K", "it would not free the port")
+	})
+}
+
+// TestPortOutside has nothing to say of a free port that the kernel does not choose, and
+// finds a socket that has such a port.
+func TestPortOutside(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		nstest.SetLocalPorts(t, 40000, 40099)
+		nstest.SetReservedPorts(t, "40050")
+		r, text := look(t, "8080", "40050", "8080")
+		assert.False(t, r.Found)
+		assert.Equal(t, "port 8080: not at risk, outside of the local port range 40000-40099\n"+
+			"port 40050: not at risk, in the local port range 40000-40099, but reserved\n"+
+			"no socket has port 8080\nno socket has port 40050\n", text)
+		listen("tcp", "127.0.0.1:8080")(t)
+		r, _ = look(t, "8080")
+		assert.True(t, r.Found)
+		assert.Empty(t, r.ForGood)
+	})
+}
+
+// TestSecondsLeft has the rest of TIME_WAIT from the kernel.
+func TestSecondsLeft(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		closeFrom("127.0.0.1:40000", "127.0.0.1:8080")(t)
+		r, text := look(t, "40000")
+		require.Len(t, r.Sockets, 1)
+		f := r.Sockets[0]
+		assert.Equal(t, connection, f.Kind)
+		assert.Equal(t, stateTimeWait, f.State)
+		assert.InDelta(t, 50, f.SecondsLeft, 10)
+		assert.Regexp(t, ` TIME_WAIT for (60|5\d|4\d) s \(no process\): an ordinary connection had the port\n`, text)
+		assert.Regexp(t, `wait about (60|5\d|4\d) s\n`, text)
+		assert.Empty(t, f.Processes)
+	})
+}
+
+// TestPrintedCommandFrees runs the command that is printed as it is printed.
+func TestPrintedCommandFrees(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(t *testing.T)
+	}{
+		{"Self", connect("127.0.0.1:40000")},
+		{"Self6", connect("[::1]:40000")},
+		{"SelfTimeWait", leaveTimeWait("127.0.0.1:40000")},
+		{"SelfTimeWait6", leaveTimeWait("[::1]:40000")},
+		{"Connection", serveAndConnect("127.0.0.1:8080")},
+		{"Connection6", serveAndConnect("[::1]:8080")},
+		{"TimeWait", closeFrom("127.0.0.1:40000", "127.0.0.1:8080")},
+		{"TimeWait6", closeFrom("[::1]:40000", "[::1]:8080")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			nstest.Run(t, func(t *testing.T) {
+				nstest.Program(t, "ss", "iproute2")
+				requireKernel(t, 6, 0)
+				nstest.SetLocalPorts(t, 40000, 40000)
+				test.make(t)
+				_, err := net.Listen("tcp", ":40000")
+				require.Error(t, err)
+				r, _ := look(t, "40000")
+				var closing string
+				for _, command := range commands(r.Now) {
+					if strings.HasPrefix(command, "ss ") {
+						closing = command
+					}
+				}
+				require.NotEmpty(t, closing)
+				output, err := exec.Command("sh", "-c", closing).CombinedOutput()
+				require.NoError(t, err, "%s: %s", closing, output)
+				nstest.RequireFree(t, 40000, "after %s: %s", closing, output)
+				t.Logf("%s freed the port:\n%s", closing, output)
+			})
+		})
+	}
+}
+
+// TestNameOfProcess has a name from the kernel that would do something to a terminal.
+func TestNameOfProcess(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		require.NoError(t, os.WriteFile("/proc/self/comm", []byte("\x1b[31mx\ty\nz"), 0))
+		listen("tcp", "127.0.0.1:40000")(t)
+		r, text := look(t, "40000")
+		require.Len(t, r.Sockets, 1)
+		assert.Equal(t, []process{{os.Getpid(), "\x1b[31mx\ty\nz"}}, r.Sockets[0].Processes)
+		assert.Contains(t, text, fmt.Sprintf(` LISTEN "\x1b[31mx\ty\nz" (%d): `, os.Getpid()))
+		assert.NotContains(t, text, "\x1b")
+	})
+}
