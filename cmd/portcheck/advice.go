@@ -15,7 +15,10 @@ type step struct {
 	Command string `json:"command,omitempty"`
 }
 
-// advise returns what frees the ports now, and what keeps them free.
+// seeAll is what to do if the process of a socket is not known.
+const seeAll = "run portcheck as root, outside of a container, to see the processes of others"
+
+// advise sets what frees the ports now, and what keeps them free.
 func (r *report) advise() {
 	r.Now, r.ForGood = []step{}, []step{}
 	blocking := slices.DeleteFunc(slices.Clone(r.Sockets), func(f finding) bool { return !f.blocks() })
@@ -23,7 +26,7 @@ func (r *report) advise() {
 		r.Now = now(blocking)
 	}
 	if slices.ContainsFunc(r.Sockets, func(f finding) bool { return f.Unknown }) {
-		r.Now = append(r.Now, step{Do: "run portcheck as root, outside of a container, to see the processes of others"})
+		r.Now = append(r.Now, step{Do: seeAll})
 	}
 	ports, wrong := r.endangered()
 	if len(ports) > 0 || wrong {
@@ -61,7 +64,8 @@ func now(blocking []finding) []step {
 		steps = append(steps, step{do, "kill " + strings.Join(pids, " ")})
 	}
 	for _, command := range commands {
-		steps = append(steps, step{"close the connection, as root (in TIME_WAIT: from Linux 6.0)", command})
+		do := "close the connection, as root (in TIME_WAIT: from Linux 6.0)"
+		steps = append(steps, step{do, command})
 	}
 	if seconds, all := timeLeft(blocking); all {
 		steps = append(steps, step{Do: fmt.Sprintf("wait about %d s", seconds)})
@@ -127,7 +131,8 @@ func (l limits) forGood(ports []uint16) []step {
 	for _, port := range ports {
 		avoid = append(avoid, strconv.Itoa(int(port)))
 	}
-	steps := []step{{Do: fmt.Sprintf("give the server a port outside of the local port range %s", l.local)}}
+	outside := fmt.Sprintf("give the server a port outside of the local port range %s", l.local)
+	steps := []step{{Do: outside}}
 	steps = append(steps, l.reserving(ports)...)
 	dialer := "d := safedial.Dialer{AvoidPorts: safedial.Ports(" + strings.Join(avoid, ", ") + ")}"
 	return append(steps, step{client, dialer})
@@ -147,12 +152,11 @@ func (l limits) reserving(ports []uint16) []step {
 		{"reserve the port until the next boot, as root", "sysctl -w " + sysctl},
 		{"reserve it after each boot, by a line in /etc/sysctl.d/60-reserved-ports.conf", sysctl},
 		{
-			"reserve it in a container, whose network namespace has its own list (not with --network host)",
+			"reserve it in a container, which has a list of its own (not with --network host)",
 			"docker run --sysctl " + sysctl,
 		},
 		{
-			"reserve it in a Kubernetes pod, by its securityContext; a safe sysctl from Kubernetes 1.27 " +
-				"(not with hostNetwork)",
+			"reserve it in a Kubernetes pod's securityContext (safe from 1.27, not with hostNetwork)",
 			fmt.Sprintf("sysctls: [{name: %s, value: %q}]", name, value),
 		},
 	}

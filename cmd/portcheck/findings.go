@@ -66,7 +66,12 @@ func find(l limits, ports []uint16) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	listeners := slices.DeleteFunc(slices.Clone(sockets), func(s socket) bool { return s.state != stateListen })
+	var listeners []socket
+	for _, s := range sockets {
+		if s.state == stateListen {
+			listeners = append(listeners, s)
+		}
+	}
 	var owners map[uint64][]process
 	findings := []finding{}
 	for _, s := range sockets {
@@ -195,6 +200,8 @@ func compareFindings(a, b finding) int {
 		a.Local.Compare(b.Local),
 		a.Remote.Compare(b.Remote),
 		cmp.Compare(a.State, b.State),
-		slices.CompareFunc(a.Processes, b.Processes, func(a, b process) int { return cmp.Compare(a.PID, b.PID) }),
+		slices.CompareFunc(a.Processes, b.Processes, compareProcesses),
 	)
 }
+
+func compareProcesses(a, b process) int { return cmp.Compare(a.PID, b.PID) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,38 +20,38 @@ import (
 
 // TestHost makes each finding for real, and looks for it alone.
 func TestHost(t *testing.T) {
+	const established = "ESTABLISHED"
 	tests := []struct {
-		name    string
-		make    func(t *testing.T)
-		kind    kind
-		network string
-		address string
-		state   string
+		name             string
+		make             func(network, address string) func(t *testing.T)
+		network, address string
+		kind             kind
+		state            string
 	}{
-		{"TCPToItself", connectToSelf("tcp", "127.0.0.1:40000"), selfConnection, "tcp", "127.0.0.1:40000", "ESTABLISHED"},
-		{"TCP6ToItself", connectToSelf("tcp", "[::1]:40000"), selfConnection, "tcp", "[::1]:40000", "ESTABLISHED"},
-		{"UDPToItself", connectToSelf("udp", "127.0.0.1:40000"), selfConnection, "udp", "127.0.0.1:40000", "ESTABLISHED"},
-		{"UDP6ToItself", connectToSelf("udp", "[::1]:40000"), selfConnection, "udp", "[::1]:40000", "ESTABLISHED"},
-		{"Outside", connectToSelf("tcp", "127.0.0.1:9000"), selfConnection, "tcp", "127.0.0.1:9000", "ESTABLISHED"},
-		{"TimeWait", leaveTimeWait("127.0.0.1:40000"), selfConnection, "tcp", "127.0.0.1:40000", stateTimeWait},
-		{"TimeWait6", leaveTimeWait("[::1]:40000"), selfConnection, "tcp", "[::1]:40000", stateTimeWait},
-		{"TCPServer", listen("tcp", "127.0.0.1:40000"), serverAtRisk, "tcp", "127.0.0.1:40000", stateListen},
-		{"TCP6Server", listen("tcp", "[::]:40099"), serverAtRisk, "tcp", "[::]:40099", stateListen},
-		{"UDPServer", listen("udp", "127.0.0.1:40000"), serverAtRisk, "udp", "127.0.0.1:40000", stateUnconnected},
-		{"UDP6Server", listen("udp", "[::1]:40000"), serverAtRisk, "udp", "[::1]:40000", stateUnconnected},
+		{"TCPToItself", connectToSelf, "tcp", "127.0.0.1:40000", selfConnection, established},
+		{"TCP6ToItself", connectToSelf, "tcp", "[::1]:40000", selfConnection, established},
+		{"UDPToItself", connectToSelf, "udp", "127.0.0.1:40000", selfConnection, established},
+		{"UDP6ToItself", connectToSelf, "udp", "[::1]:40000", selfConnection, established},
+		{"Outside", connectToSelf, "tcp", "127.0.0.1:9000", selfConnection, established},
+		{"TimeWait", leaveTimeWait, "tcp", "127.0.0.1:40000", selfConnection, stateTimeWait},
+		{"TimeWait6", leaveTimeWait, "tcp", "[::1]:40000", selfConnection, stateTimeWait},
+		{"TCPServer", listen, "tcp", "127.0.0.1:40000", serverAtRisk, stateListen},
+		{"TCP6Server", listen, "tcp", "[::]:40099", serverAtRisk, stateListen},
+		{"UDPServer", listen, "udp", "127.0.0.1:40000", serverAtRisk, stateUnconnected},
+		{"UDP6Server", listen, "udp", "[::1]:40000", serverAtRisk, stateUnconnected},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			nstest.Run(t, func(t *testing.T) {
 				nstest.SetLocalPorts(t, 40000, 40099)
 				requireNothing(t)
-				test.make(t)
+				test.make(test.network, test.address)(t)
 				r, text := look(t)
 				require.Len(t, r.Sockets, 1)
 				f := r.Sockets[0]
 				assert.Equal(t, test.kind, f.Kind)
 				assert.Equal(t, test.network, f.Network)
-				assert.Equal(t, netip.MustParseAddrPort(test.address), f.Local)
+				assert.Equal(t, test.address, f.Local.String())
 				assert.Equal(t, test.state, f.State)
 				if test.kind == selfConnection {
 					assert.Equal(t, f.Local, f.Remote)
@@ -80,17 +79,18 @@ func TestOneOfEach(t *testing.T) {
 		nstest.SetReservedPorts(t, "40050")
 		connectToSelf("tcp", "127.0.0.1:40010")(t)
 		connectToSelf("udp", "[::1]:40020")(t)
-		leaveTimeWait("127.0.0.1:40030")(t)
+		leaveTimeWait("tcp", "127.0.0.1:40030")(t)
 		listen("tcp", "[::]:40040")(t)
 		listen("udp", "127.0.0.1:40041")(t)
 		r, text := look(t)
 		assert.Len(t, r.Sockets, 5)
-		const sysctl = "net.ipv4.ip_local_reserved_ports=40010,40020,40030,40040-40041,40050"
+		const ports = "40010,40020,40030,40040-40041,40050"
+		const sysctl = "net.ipv4.ip_local_reserved_ports=" + ports
 		assert.Subset(t, commands(r.ForGood), []string{
 			"sysctl -w " + sysctl,
 			sysctl,
 			"docker run --sysctl " + sysctl,
-			`sysctls: [{name: net.ipv4.ip_local_reserved_ports, value: "40010,40020,40030,40040-40041,40050"}]`,
+			`sysctls: [{name: net.ipv4.ip_local_reserved_ports, value: "` + ports + `"}]`,
 			"d := safedial.Dialer{AvoidPorts: safedial.Ports(40010, 40020, 40030, 40040, 40041)}",
 		})
 		t.Logf("portcheck:\n%s", text)

@@ -6,6 +6,10 @@
 //	portcheck [-json] port | host:port ...
 //	portcheck [-json] -system
 //
+// Without an installation, it runs by:
+//
+//	go run github.com/safedial/safedial/cmd/portcheck@latest
+//
 // With ports, it lists every TCP and UDP socket that has one of them, with its state,
 // its processes and the rest of TIME_WAIT, and says whether the kernel may choose the
 // port. Sockets that are bound only are listed from Linux 6.8. Of host:port, only the
@@ -54,6 +58,10 @@ const usage = `usage: portcheck [-json] [-watch [-every 1s]]
 `
 
 const help = usage + `
+Without an installation, it runs by:
+
+  go run github.com/safedial/safedial/cmd/portcheck@latest
+
 portcheck tells why a server can't listen on a port, and which servers it may
 happen to: it lists the sockets that have a port, says what frees it now, and
 what keeps it free.

@@ -53,8 +53,8 @@ func requireNothing(t *testing.T) {
 	require.Empty(t, r.Sockets)
 	require.Empty(t, r.Now)
 	require.Empty(t, r.ForGood)
-	require.Equal(t, "No socket is connected to itself, and no server has a port in the local port range "+
-		"40000-40099 that is not reserved.\n", text)
+	require.Equal(t, "No socket is connected to itself, and no server has a port in the local "+
+		"port range 40000-40099 that is not reserved.\n", text)
 }
 
 // this returns the process of the test.
@@ -89,11 +89,11 @@ func connectToSelf(network, address string) func(t *testing.T) {
 }
 
 // leaveTimeWait closes a connection to itself.
-func leaveTimeWait(address string) func(t *testing.T) {
+func leaveTimeWait(network, address string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
 		from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		require.NoError(t, dial(t, "tcp", address, from).Close())
+		require.NoError(t, dial(t, network, address, from).Close())
 	}
 }
 
@@ -155,11 +155,10 @@ func connect(address string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
 		to := netip.MustParseAddrPort(address)
-		family, dest := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port())})
-		if to.Addr().Is6() {
-			family, dest = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-		} else {
-			dest.(*unix.SockaddrInet4).Addr = to.Addr().As4()
+		port := int(to.Port())
+		family, dest := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: to.Addr().As16()})
+		if to.Addr().Is4() {
+			family, dest = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: to.Addr().As4()}
 		}
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		require.NoError(t, err)

@@ -66,13 +66,15 @@ type inetDiagMsg struct {
 	Inode                 uint32
 }
 
+var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
+
 // sockets returns the TCP and UDP sockets of the network namespace, as sock_diag(7)
 // reports them. A socket that comes or goes meanwhile may be missing. netlink's own
 // functions leave out sockets that are bound only.
 func sockets() ([]socket, error) {
 	var found []socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		for network, protocol := range map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP} {
+		for network, protocol := range protocols {
 			messages, err := dump(inetDiagReq{Family: family, Protocol: protocol, States: ^uint32(0)})
 			if err != nil {
 				return nil, fmt.Errorf("sock_diag: %s sockets: %w", network, err)

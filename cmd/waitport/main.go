@@ -2,6 +2,10 @@
 //
 //	waitport [-timeout 30s] host:port ...
 //
+// Without an installation, it runs by:
+//
+//	go run github.com/safedial/safedial/cmd/waitport@latest localhost:5432
+//
 // A host is an IP address or a name, and a port a number or the name of a service. A name
 // that has several addresses is up when one of them is, and one that does not resolve yet
 // is waited for. Of several arguments, all must be up.
@@ -41,6 +45,10 @@ const (
 const usage = "usage: waitport [-timeout 30s] host:port ...\n"
 
 const help = usage + `
+Without an installation, it runs by:
+
+  go run github.com/safedial/safedial/cmd/waitport@latest localhost:5432
+
 waitport waits until servers listen on TCP addresses.
 
 A host is an IP address or a name, and a port a number or the name of a service.

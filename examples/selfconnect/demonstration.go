@@ -63,8 +63,9 @@ func demonstrate(local safedial.PortRange, stdout, stderr io.Writer) error {
 		return fmt.Errorf("no self-connection in %d dials of net.Dialer: try again, because "+
 			"the kernel chooses ports at random", before.dials)
 	}
-	fmt.Fprintln(stdout, "\nnet.Dialer has closed the socket that was connected to itself, and dialed again. Its port\n"+
-		"stays in TIME_WAIT: for a minute, no server can start there.")
+	fmt.Fprint(stdout, "\n"+
+		"net.Dialer has closed the socket that was connected to itself, and dialed again.\n"+
+		"Its port stays in TIME_WAIT: for a minute, no server can start there.\n")
 	return nil
 }
 
@@ -72,7 +73,8 @@ func demonstrate(local safedial.PortRange, stdout, stderr io.Writer) error {
 // the parity that connect(2) chooses first: that of the range's low end.
 func deadPorts(local safedial.PortRange) ([]uint16, error) {
 	var ports []uint16
-	for port := int(local.Low) + local.Len()/4*2; port <= int(local.High) && len(ports) < 2; port += 2 {
+	middle := int(local.Low) + local.Len()/4*2
+	for port := middle; port <= int(local.High) && len(ports) < 2; port += 2 {
 		if ephemeral, err := safedial.IsEphemeral(uint16(port)); err != nil || !ephemeral {
 			continue
 		}
@@ -126,8 +128,10 @@ func withSafedial(port uint16, dials int, stderr io.Writer) outcome {
 	return o
 }
 
+type dialFunc func(address string) (net.Conn, error)
+
 // dial dials while goOn says so, and then starts a server on the port.
-func (o *outcome) dial(goOn func() bool, stderr io.Writer, dial func(address string) (net.Conn, error)) {
+func (o *outcome) dial(goOn func() bool, stderr io.Writer, dial dialFunc) {
 	line := progress.On(stderr)
 	for goOn() {
 		conn, err := dial(address(o.port))

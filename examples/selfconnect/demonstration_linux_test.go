@@ -31,8 +31,8 @@ sockets connected to themselves   1                        0
 the last dial returns             connection refused       connection refused
 then a server on the port         address already in use   starts
 
-net.Dialer has closed the socket that was connected to itself, and dialed again. Its port
-stays in TIME_WAIT: for a minute, no server can start there.
+net.Dialer has closed the socket that was connected to itself, and dialed again.
+Its port stays in TIME_WAIT: for a minute, no server can start there.
 `
 
 // TestInNamespace prints the same each time.

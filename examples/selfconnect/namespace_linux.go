@@ -44,7 +44,11 @@ func startInNamespace(stdout, stderr io.Writer) (int, error) {
 
 // runInNamespace shows the problem in this namespace, which is the program's own.
 func runInNamespace(stdout, stderr io.Writer) int {
-	if netns.RaiseLoopback() != nil || netns.SetLocalPorts(namespacePorts.Low, namespacePorts.High) != nil {
+	err := netns.RaiseLoopback()
+	if err == nil {
+		err = netns.SetLocalPorts(namespacePorts.Low, namespacePorts.High)
+	}
+	if err != nil {
 		return statusRefused
 	}
 	fmt.Fprintln(stdout, "In a network namespace of its own:")
