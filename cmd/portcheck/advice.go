@@ -21,7 +21,12 @@ const seeAll = "run portcheck as root, outside of a container, to see the proces
 // advise sets what frees the ports now, and what keeps them free.
 func (r *report) advise() {
 	r.Now, r.ForGood = []step{}, []step{}
-	blocking := slices.DeleteFunc(slices.Clone(r.Sockets), func(f finding) bool { return !f.blocks() })
+	var blocking []finding
+	for _, f := range r.Sockets {
+		if f.blocks() && !(f.Network == "tcp" && r.canBind(f.Local.Port())) {
+			blocking = append(blocking, f)
+		}
+	}
 	if len(blocking) > 0 {
 		r.Now = now(blocking)
 	}
@@ -32,6 +37,11 @@ func (r *report) advise() {
 	if len(ports) > 0 || wrong {
 		r.ForGood = r.limits.forGood(ports)
 	}
+}
+
+// canBind reports whether a TCP server has been able to bind the port.
+func (r *report) canBind(port uint16) bool {
+	return slices.ContainsFunc(r.Ports, func(v verdict) bool { return v.Port == port && v.Bind == bindOK })
 }
 
 // endangered returns the ports that the kernel may choose, ascending, and whether there

@@ -11,9 +11,10 @@
 //	go run github.com/safedial/safedial/cmd/portcheck@latest
 //
 // With ports, it lists every TCP and UDP socket that has one of them, with its state,
-// its processes and the rest of TIME_WAIT, and says whether the kernel may choose the
-// port. Sockets that are bound only are listed from Linux 6.8. Of host:port, only the
-// port matters.
+// its processes and the rest of TIME_WAIT. It says whether the kernel may choose the port,
+// and whether a TCP server can listen on it now. To find that out, it binds the port for
+// an instant. Sockets that are bound only are listed from Linux 6.8. Of host:port, only
+// the port matters.
 //
 // Without ports, it lists the sockets that are connected to themselves or were until
 // TIME_WAIT, and the servers at risk: those whose port is in the local port range and not
@@ -67,9 +68,10 @@ happen to: it lists the sockets that have a port, says what frees it now, and
 what keeps it free.
 
 With ports, it lists every TCP and UDP socket that has one of them, with its
-state, its processes and the rest of TIME_WAIT, and says whether the kernel may
-choose the port. Sockets that are bound only are listed from Linux 6.8. Of
-host:port, only the port matters.
+state, its processes and the rest of TIME_WAIT. It says whether the kernel may
+choose the port, and whether a TCP server can listen on it now. To find that
+out, it binds the port for an instant. Sockets that are bound only are listed
+from Linux 6.8. Of host:port, only the port matters.
 
 Without ports, it lists the sockets that are connected to themselves or were
 until TIME_WAIT, and the servers at risk: those whose port is in the local port

@@ -14,37 +14,41 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// portTests have the lines that are printed, in which ME is the process of the test.
+const inUse = "bind: address already in use"
+
+// portTests have what bind(2) says and the lines that are printed, in which ME is the
+// process of the test.
 var portTests = []struct {
 	name string
 	make func(t *testing.T)
+	bind string
 	want []string
 }{
-	{"Nothing", func(*testing.T) {}, []string{"no socket has port 40000"}},
+	{"Nothing", func(*testing.T) {}, bindOK, []string{"no socket has port 40000"}},
 	{
-		"Connection", connectFrom("127.0.0.1:40000", "127.0.0.1:8080"),
+		"Connection", connectFrom("127.0.0.1:40000", "127.0.0.1:8080"), inUse,
 		[]string{"tcp 127.0.0.1:40000 → 127.0.0.1:8080 ESTABLISHED ME: " +
 			"an ordinary connection has the port"},
 	},
 	{
-		"Connection6", connectFrom("[::1]:40000", "[::1]:8080"),
+		"Connection6", connectFrom("[::1]:40000", "[::1]:8080"), inUse,
 		[]string{"tcp [::1]:40000 → [::1]:8080 ESTABLISHED ME: an ordinary connection has the port"},
 	},
 	{
-		"Self", connectToSelf("tcp", "127.0.0.1:40000"),
+		"Self", connectToSelf("tcp", "127.0.0.1:40000"), inUse,
 		[]string{"tcp 127.0.0.1:40000 → 127.0.0.1:40000 ESTABLISHED ME: " +
 			"is connected to itself; no server can start on the port"},
 	},
 	{
-		"Server", listen("tcp", "[::]:40000"),
+		"Server", listen("tcp", "[::]:40000"), inUse,
 		[]string{"tcp [::]:40000 LISTEN ME: a server has the port"},
 	},
 	{
-		"UDPServer", listen("udp", "127.0.0.1:40000"),
+		"UDPServer", listen("udp", "127.0.0.1:40000"), bindOK,
 		[]string{"udp 127.0.0.1:40000 UNCONN ME: a server has the port"},
 	},
 	{
-		"Accepted", connectFrom("127.0.0.1:40001", "127.0.0.1:40000"),
+		"Accepted", connectFrom("127.0.0.1:40001", "127.0.0.1:40000"), inUse,
 		[]string{
 			"tcp 127.0.0.1:40000 LISTEN ME: a server has the port",
 			"tcp 127.0.0.1:40000 → 127.0.0.1:40001 ESTABLISHED (no process): " +
@@ -56,6 +60,7 @@ var portTests = []struct {
 			listen("tcp", nstest.OwnAddress+":40000")(t)
 			connectFrom("127.0.0.1:40000", "127.0.0.1:8080")(t)
 		},
+		inUse,
 		[]string{
 			"tcp 127.0.0.1:40000 → 127.0.0.1:8080 ESTABLISHED ME: an ordinary connection has the port",
 			"tcp " + nstest.OwnAddress + ":40000 LISTEN ME: a server has the port",
@@ -72,10 +77,16 @@ func TestPort(t *testing.T) {
 				test.make(t)
 				listen("tcp", "127.0.0.1:40044")(t) // not asked for
 				r, text := look(t, "40000")
-				assert.Equal(t, []verdict{{40000, true, "in the local port range 40000-40099, " +
-					"so any outgoing connection may have it"}}, r.Ports)
+				const reason = "in the local port range 40000-40099, " +
+					"so any outgoing connection may have it"
+				assert.Equal(t, []verdict{{40000, true, reason, test.bind}}, r.Ports)
+				server := "can listen on it now"
+				if test.bind == inUse {
+					server = "can't listen on it now: " + inUse
+				}
 				lines, _, _ := strings.Cut(text, "\n\n")
-				want := "port 40000: at risk, " + r.Ports[0].Reason + "\n" +
+				want := "port 40000: at risk, " + reason + "\n" +
+					"port 40000: a TCP server on all addresses, with SO_REUSEADDR, " + server + "\n" +
 					strings.ReplaceAll(strings.Join(test.want, "\n"), "ME", this(t).String())
 				assert.Equal(t, want, strings.TrimSpace(lines))
 				if len(r.Sockets) > 0 {
@@ -110,13 +121,37 @@ func TestPortOutside(t *testing.T) {
 		nstest.SetReservedPorts(t, "40050")
 		r, text := look(t, "8080", "40050", "8080")
 		assert.False(t, r.Found)
+		const server = "a TCP server on all addresses, with SO_REUSEADDR, can listen on it now\n"
 		assert.Equal(t, "port 8080: not at risk, outside of the local port range 40000-40099\n"+
+			"port 8080: "+server+
 			"port 40050: not at risk, in the local port range 40000-40099, but reserved\n"+
+			"port 40050: "+server+
 			"no socket has port 8080\nno socket has port 40050\n", text)
 		listen("tcp", "127.0.0.1:8080")(t)
 		r, _ = look(t, "8080")
 		assert.True(t, r.Found)
 		assert.Empty(t, r.ForGood)
+	})
+}
+
+// TestPortOfStoppedServer has connections that the server has accepted and closed. They do
+// not keep it from starting again, so there is nothing to do now.
+func TestPortOfStoppedServer(t *testing.T) {
+	nstest.Run(t, func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:40000")
+		require.NoError(t, err)
+		client := dial(t, "tcp", "127.0.0.1:40000", nil)
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		closeBoth(t, conn, client)
+		require.NoError(t, l.Close())
+		r, text := look(t, "40000")
+		require.Len(t, r.Sockets, 1)
+		assert.Equal(t, stateTimeWait, r.Sockets[0].State)
+		assert.Contains(t, text, ", with SO_REUSEADDR, can listen on it now\n")
+		assert.Equal(t, bindOK, r.Ports[0].Bind)
+		assert.Empty(t, r.Now)
+		nstest.Serve(t, "tcp", "127.0.0.1:40000")
 	})
 }
 

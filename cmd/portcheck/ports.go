@@ -39,17 +39,24 @@ func (l limits) isReserved(port uint16) bool {
 	return slices.ContainsFunc(l.reserved, func(r safedial.PortRange) bool { return r.Contains(port) })
 }
 
-// A verdict says whether the kernel may choose a port.
+// A verdict says whether the kernel may choose a port, and whether a server can have it.
 type verdict struct {
 	Port   uint16 `json:"port"`
 	AtRisk bool   `json:"at_risk"`
 	Reason string `json:"reason"`
+	Bind   string `json:"bind"` // bindOK, or the error of bindTCP
 }
+
+const bindOK = "ok"
 
 func (l limits) verdicts(ports []uint16) []verdict {
 	verdicts := []verdict{}
 	for _, port := range ports {
-		verdicts = append(verdicts, verdict{port, l.mayChoose(port), l.reason(port)})
+		bind := bindOK
+		if err := bindTCP(port); err != nil {
+			bind = err.Error()
+		}
+		verdicts = append(verdicts, verdict{port, l.mayChoose(port), l.reason(port), bind})
 	}
 	return verdicts
 }
@@ -66,11 +73,17 @@ func (l limits) reason(port uint16) string {
 	return fmt.Sprintf("in the local port range %s, so any outgoing connection may have it", l.local)
 }
 
-func (v verdict) text() string {
-	if v.AtRisk {
-		return "at risk, " + v.Reason
+func (v verdict) String() string {
+	risk := "at risk"
+	if !v.AtRisk {
+		risk = "not at risk"
 	}
-	return "not at risk, " + v.Reason
+	server := "can listen on it now"
+	if v.Bind != bindOK {
+		server = "can't listen on it now: " + v.Bind
+	}
+	return fmt.Sprintf("port %d: %s, %s\nport %d: a TCP server on all addresses, with SO_REUSEADDR, %s",
+		v.Port, risk, v.Reason, v.Port, server)
 }
 
 // parsePorts reads "40000", "postgresql" and "127.0.0.1:40000".

@@ -78,7 +78,7 @@ func ascii(text string) string {
 func (r report) print(w io.Writer) error {
 	var b strings.Builder
 	for _, v := range r.Ports {
-		fmt.Fprintf(&b, "port %d: %s\n", v.Port, v.text())
+		fmt.Fprintln(&b, v)
 	}
 	for _, f := range r.Sockets {
 		fmt.Fprintln(&b, f)

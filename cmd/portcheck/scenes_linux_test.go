@@ -7,12 +7,16 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/safedial/safedial/internal/nstest"
 )
 
 // look runs portcheck, once for each form of its output, which must have the same facts.
@@ -93,7 +97,9 @@ func leaveTimeWait(network, address string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
 		from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		require.NoError(t, dial(t, network, address, from).Close())
+		conn := dial(t, network, address, from)
+		require.NoError(t, conn.Close())
+		awaitTimeWait(t, conn)
 	}
 }
 
@@ -131,11 +137,28 @@ func closeFrom(address, server string) func(t *testing.T) {
 		client := dial(t, "tcp", server, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)))
 		conn, err := l.Accept()
 		require.NoError(t, err)
-		require.NoError(t, client.Close())
-		_, err = conn.Read(make([]byte, 1)) // the client's FIN
-		require.ErrorIs(t, err, io.EOF)
-		require.NoError(t, conn.Close())
+		closeBoth(t, client, conn)
 	}
+}
+
+// closeBoth closes both ends of a connection. The first is then in TIME_WAIT.
+func closeBoth(t *testing.T, first, second net.Conn) {
+	t.Helper()
+	require.NoError(t, first.Close())
+	_, err := second.Read(make([]byte, 1)) // until the FIN is there
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, second.Close())
+	awaitTimeWait(t, first)
+}
+
+// awaitTimeWait waits until the kernel has a closed connection in TIME_WAIT.
+func awaitTimeWait(t *testing.T, conn net.Conn) {
+	t.Helper()
+	port := conn.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+	isWaiting := func(line string) bool { return strings.Fields(line)[3] == "06" }
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(nstest.SocketsOn(t, port), isWaiting)
+	}, 10*time.Second, time.Millisecond)
 }
 
 // bindOnly binds a socket, and does nothing with it.
