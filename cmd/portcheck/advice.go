@@ -41,7 +41,9 @@ func (r *report) advise() {
 
 // canBind reports whether a TCP server has been able to bind the port.
 func (r *report) canBind(port uint16) bool {
-	return slices.ContainsFunc(r.Ports, func(v verdict) bool { return v.Port == port && v.Bind == bindOK })
+	return slices.ContainsFunc(r.Ports, func(v verdict) bool {
+		return v.Port == port && v.Bind == bindOK
+	})
 }
 
 // endangered returns the ports that the kernel may choose, ascending, and whether there

@@ -82,8 +82,8 @@ func (v verdict) String() string {
 	if v.Bind != bindOK {
 		server = "can't listen on it now: " + v.Bind
 	}
-	return fmt.Sprintf("port %d: %s, %s\nport %d: a TCP server on all addresses, with SO_REUSEADDR, %s",
-		v.Port, risk, v.Reason, v.Port, server)
+	return fmt.Sprintf("port %d: %s, %s\n", v.Port, risk, v.Reason) +
+		fmt.Sprintf("port %d: a TCP server on all addresses, with SO_REUSEADDR, %s", v.Port, server)
 }
 
 // parsePorts reads "40000", "postgresql" and "127.0.0.1:40000".

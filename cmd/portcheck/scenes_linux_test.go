@@ -178,10 +178,12 @@ func connect(address string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
 		to := netip.MustParseAddrPort(address)
-		port := int(to.Port())
-		family, dest := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: to.Addr().As16()})
+		family, port := unix.AF_INET, int(to.Port())
+		var dest unix.Sockaddr
 		if to.Addr().Is4() {
-			family, dest = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: to.Addr().As4()}
+			dest = &unix.SockaddrInet4{Port: port, Addr: to.Addr().As4()}
+		} else {
+			family, dest = unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: to.Addr().As16()}
 		}
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		require.NoError(t, err)
