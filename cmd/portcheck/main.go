@@ -1,29 +1,38 @@
-// Command portcheck tells whether this host has sockets that are connected to
-// themselves, and servers whose port the kernel may choose as the local port of an
-// outgoing connection.
+// Command portcheck tells why a server can't listen on a port, and which servers it may
+// happen to: it lists the sockets that have a port, says what frees it now, and what
+// keeps it free.
 //
 //	portcheck [-json] [-watch [-every 1s]]
 //	portcheck [-json] port | host:port ...
 //	portcheck [-json] -system
 //
-// Without arguments, it finds, in its network namespace:
+// Without an installation, it runs by:
 //
-//   - TCP and UDP sockets that are connected to themselves;
-//   - ports in TIME_WAIT after such a connection, on which no server can start for a
-//     minute;
-//   - TCP and UDP servers whose port is in the local port range and not reserved.
-//     Another socket may have such a port when the server starts again. A UDP socket
-//     that is not connected counts as a server.
+//	go run github.com/safedial/safedial/cmd/portcheck@latest
 //
-// It names the processes that have the sockets. Those of other users are known to
-// root only. With -watch, it goes on until it is interrupted, and prints what is new.
+// With ports, it lists every TCP and UDP socket that has one of them, with its state,
+// its processes and the rest of TIME_WAIT. It says whether the kernel may choose the port,
+// and whether a TCP server can listen on it now. To find that out, it binds the port for
+// an instant. Sockets that are bound only are listed from Linux 6.8. Of host:port, only
+// the port matters.
 //
-// With ports as arguments, it says which of them the kernel may choose. With -system, it
-// asks the system, by sockets, for the options that safedial uses, and prints which
-// column of README's table "Promises" applies.
+// Without ports, it lists the sockets that are connected to themselves or were until
+// TIME_WAIT, and the servers at risk: those whose port is in the local port range and not
+// reserved. A UDP socket that is not connected counts as a server.
 //
-// The exit status is 0 if nothing is found, 1 if something is, and 2 on an error.
-// Without arguments, portcheck needs Linux.
+// It sees the network namespace that it runs in, and the processes of other users only
+// if it runs as root. It needs Linux, except for -system.
+//
+// Its flags are:
+//
+//	-json    print JSON, with the same facts
+//	-watch   go on until interrupted, and print what is new
+//	-every   the time between two checks with -watch (1s)
+//	-system  print the socket options that this kernel has, and which column of
+//	         the table "Promises" of safedial's README applies
+//
+// The exit status is 0 if nothing is found and no port is at risk, 1 if something is, and
+// 2 if portcheck fails or is called with a wrong argument.
 package main
 
 import (
@@ -36,8 +45,6 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/safedial/safedial"
 )
 
 const (
@@ -50,6 +57,44 @@ const usage = `usage: portcheck [-json] [-watch [-every 1s]]
        portcheck [-json] port | host:port ...
        portcheck [-json] -system
 `
+
+const help = usage + `
+Without an installation, it runs by:
+
+  go run github.com/safedial/safedial/cmd/portcheck@latest
+
+portcheck tells why a server can't listen on a port, and which servers it may
+happen to: it lists the sockets that have a port, says what frees it now, and
+what keeps it free.
+
+With ports, it lists every TCP and UDP socket that has one of them, with its
+state, its processes and the rest of TIME_WAIT. It says whether the kernel may
+choose the port, and whether a TCP server can listen on it now. To find that
+out, it binds the port for an instant. Sockets that are bound only are listed
+from Linux 6.8. Of host:port, only the port matters.
+
+Without ports, it lists the sockets that are connected to themselves or were
+until TIME_WAIT, and the servers at risk: those whose port is in the local port
+range and not reserved. A UDP socket that is not connected counts as a server.
+
+It sees the network namespace that it runs in, and the processes of other users
+only if it runs as root. It needs Linux, except for -system.
+
+  -json    print JSON, with the same facts
+  -watch   go on until interrupted, and print what is new
+  -every   the time between two checks with -watch (1s)
+  -system  print the socket options that this kernel has, and which column of
+           the table "Promises" of safedial's README applies
+
+The exit status is 0 if nothing is found and no port is at risk, 1 if something
+is, and 2 if portcheck fails or is called with a wrong argument.
+`
+
+// errNeedsLinux is the error of other systems.
+var errNeedsLinux = errors.New("needs Linux")
+
+// A usageError is a wrong argument.
+type usageError struct{ error }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -69,17 +114,21 @@ type options struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, help)
 		return statusNone
 	}
-	if err != nil {
-		return fail(stderr, err)
+	status := statusError
+	if err == nil {
+		status, err = o.check(ctx, stdout)
 	}
-	status, err := o.check(ctx, stdout)
-	if err != nil {
-		return fail(stderr, err)
+	if err == nil {
+		return status
 	}
-	return status
+	fmt.Fprintln(stderr, "portcheck:", err)
+	if errors.As(err, new(usageError)) {
+		fmt.Fprint(stderr, usage)
+	}
+	return statusError
 }
 
 func (o options) check(ctx context.Context, stdout io.Writer) (int, error) {
@@ -93,13 +142,11 @@ func (o options) check(ctx context.Context, stdout io.Writer) (int, error) {
 	if err != nil {
 		return statusError, err
 	}
-	r := report{limits: limits, Ports: limits.verdicts(o.ports), Findings: []finding{}}
-	if len(o.ports) == 0 {
-		if r.Findings, err = find(limits); err != nil {
-			return statusError, err
-		}
+	found, err := find(limits, o.ports)
+	if err != nil {
+		return statusError, err
 	}
-	r.cure()
+	r := newReport(limits, o.ports, found)
 	if err := o.print(stdout, r); err != nil {
 		return statusError, err
 	}
@@ -120,45 +167,35 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("portcheck", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&o.json, "json", false, "print JSON")
-	flags.BoolVar(&o.watch, "watch", false, "go on until interrupted")
-	flags.BoolVar(&o.system, "system", false, "print the options that the system has")
-	flags.DurationVar(&o.every, "every", time.Second, "the time between two checks with -watch")
-	if err := flags.Parse(args); err != nil {
+	flags.BoolVar(&o.json, "json", false, "")
+	flags.BoolVar(&o.watch, "watch", false, "")
+	flags.BoolVar(&o.system, "system", false, "")
+	flags.DurationVar(&o.every, "every", time.Second, "")
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
 		return o, err
 	}
-	var err error
-	if o.ports, err = parsePorts(flags.Args()); err != nil {
-		return o, err
+	if err == nil {
+		o.ports, err = parsePorts(flags.Args())
 	}
-	if o.watch && len(o.ports) > 0 {
-		return o, errors.New("-watch takes no ports")
+	if err == nil {
+		err = o.conflict()
 	}
-	if o.system && (o.watch || len(o.ports) > 0) {
-		return o, errors.New("-system takes no ports, and no -watch")
-	}
-	if o.every <= 0 {
-		return o, fmt.Errorf("-every %s is not positive", o.every)
+	if err != nil {
+		return o, usageError{err}
 	}
 	return o, nil
 }
 
-func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "portcheck:", err)
-	return statusError
-}
-
-// limits are the ports that the kernel may choose from.
-type limits struct {
-	local    safedial.PortRange
-	reserved []safedial.PortRange
-}
-
-func readLimits() (limits, error) {
-	local, err := safedial.LocalPortRange()
-	if err != nil {
-		return limits{}, err
+// conflict returns an error if options do not fit together.
+func (o options) conflict() error {
+	switch {
+	case o.system && (o.watch || len(o.ports) > 0):
+		return errors.New("-system takes no ports, and no -watch")
+	case o.watch && len(o.ports) > 0:
+		return errors.New("-watch takes no ports")
+	case o.every <= 0:
+		return fmt.Errorf("-every %s is not positive", o.every)
 	}
-	reserved, err := safedial.ReservedPorts()
-	return limits{local, reserved}, err
+	return nil
 }

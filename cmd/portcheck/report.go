@@ -7,120 +7,144 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
-
-	"github.com/safedial/safedial"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // A report is what portcheck prints.
 type report struct {
-	limits   limits
-	Found    bool      `json:"at_risk"`
-	Ports    []verdict `json:"ports"`            // of the ports that are arguments
-	Findings []finding `json:"findings"`         // if there are no arguments
-	Sysctl   string    `json:"sysctl,omitempty"` // what reserves the ports, as root, for the whole host
-	Dialer   string    `json:"dialer,omitempty"` // what avoids them in a program that dials
+	limits  limits
+	Found   bool      `json:"found"`
+	Ports   []verdict `json:"ports"` // of the ports that are arguments
+	Sockets []finding `json:"sockets"`
+	Now     []step    `json:"now"`
+	ForGood []step    `json:"for_good"`
 }
 
-// cure sets Found and the cures of what is found.
-func (r *report) cure() {
-	var ports []uint16
-	for _, v := range r.Ports {
-		if v.AtRisk {
-			ports = append(ports, v.Port)
-		}
-	}
-	for _, f := range r.Findings {
-		ports = append(ports, f.Address.Port())
-	}
-	slices.Sort(ports)
-	ports = slices.Compact(ports)
-	r.Found = len(ports) > 0
-	wanted := slices.Clone(r.limits.reserved)
-	var avoid []string
-	for _, port := range ports {
-		if r.limits.mayChoose(port) {
-			wanted = append(wanted, safedial.PortRange{Low: port, High: port})
-			avoid = append(avoid, strconv.Itoa(int(port)))
-		}
-	}
-	if !r.Found {
-		return
-	}
-	r.Dialer = "d := safedial.Dialer{}" // the kernel did not choose the port: LocalAddr did
-	if len(avoid) > 0 {
-		r.Sysctl = "net.ipv4.ip_local_reserved_ports=" + list(merge(wanted))
-		r.Dialer = "d := safedial.Dialer{AvoidPorts: safedial.Ports(" + strings.Join(avoid, ", ") + ")}"
-	}
+// newReport returns the report of what is found.
+func newReport(l limits, ports []uint16, found []finding) report {
+	r := report{limits: l, Ports: l.verdicts(ports), Sockets: found}
+	atRisk := func(v verdict) bool { return v.AtRisk }
+	r.Found = len(found) > 0 || slices.ContainsFunc(r.Ports, atRisk)
+	r.advise()
+	return r
 }
 
 func (r report) printJSON(w io.Writer, indent bool) error {
-	encoder := json.NewEncoder(w)
+	reserved := list(r.limits.reserved)
+	fields := struct {
+		LocalPorts    string  `json:"ip_local_port_range"`
+		Reserved      *string `json:"ip_local_reserved_ports"` // null if it can't be read
+		ReservedError string  `json:"ip_local_reserved_ports_error,omitempty"`
+		report
+	}{LocalPorts: r.limits.local.String(), Reserved: &reserved, report: r}
+	if err := r.limits.reservedErr; err != nil {
+		fields.Reserved, fields.ReservedError = nil, err.Error()
+	}
+	return printJSON(w, fields, indent)
+}
+
+// printJSON prints JSON of ASCII characters. encoding/json leaves others as they are, of
+// which some control a terminal.
+func printJSON(w io.Writer, value any, indent bool) error {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
 	if indent {
 		encoder.SetIndent("", "  ")
 	}
-	return encoder.Encode(r.fields())
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, ascii(text.String()))
+	return err
 }
 
-// fields are those of r's JSON form.
-func (r report) fields() any {
-	return struct {
-		LocalPorts string `json:"ip_local_port_range"`
-		Reserved   string `json:"ip_local_reserved_ports"`
-		report
-	}{r.limits.local.String(), list(r.limits.reserved), r}
+// ascii escapes all characters of JSON that are not printable ASCII.
+func ascii(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r < utf8.RuneSelf && r != 0x7f {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 func (r report) print(w io.Writer) error {
-	text := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b strings.Builder
 	for _, v := range r.Ports {
-		risk := "safe"
-		if v.AtRisk {
-			risk = "at risk"
+		fmt.Fprintln(&b, v)
+	}
+	for _, f := range r.Sockets {
+		fmt.Fprintln(&b, f)
+	}
+	for _, v := range r.Ports {
+		if !slices.ContainsFunc(r.Sockets, func(f finding) bool { return f.Local.Port() == v.Port }) {
+			fmt.Fprintf(&b, "no socket has port %d\n", v.Port)
 		}
-		fmt.Fprintf(text, "%d\t%s\t%s\n", v.Port, risk, v.Reason)
 	}
-	for _, f := range r.Findings {
-		fmt.Fprintf(text, "%s\t%s\t%s\t%s\n", f.Network, f.Address, f.owner(), f.Kind.text(r.limits.local))
+	if len(r.Ports) == 0 && len(r.Sockets) == 0 {
+		fmt.Fprintf(&b, "No socket is connected to itself, and no server has a port "+
+			"in the local port range %s that is not reserved.\n", r.limits.local)
 	}
-	if len(r.Ports) == 0 && len(r.Findings) == 0 {
-		fmt.Fprintf(text, "No socket is connected to itself, and no server has a port in the local port range %s.\n", r.limits.local)
-	}
-	if r.Found {
-		fmt.Fprintln(text)
-		fmt.Fprintf(text, "as root, for the whole host:\t%s\n", orNone(r.Sysctl))
-		fmt.Fprintf(text, "in a program that dials, without root:\t%s\n", r.Dialer)
-	}
-	return text.Flush()
+	printSteps(&b, "Now, to free the port, one of:", r.Now)
+	printSteps(&b, "For good, one of:", r.ForGood)
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
-func orNone(sysctl string) string {
-	if sysctl == "" {
-		return "nothing to reserve: the kernel does not choose these ports"
+func printSteps(b *strings.Builder, heading string, steps []step) {
+	if len(steps) == 0 {
+		return
 	}
-	return "sysctl " + sysctl
+	fmt.Fprintf(b, "\n%s\n", heading)
+	for _, s := range steps {
+		fmt.Fprintf(b, "- %s\n", s.Do)
+		if s.Command != "" {
+			fmt.Fprintf(b, "    %s\n", s.Command)
+		}
+	}
+}
+
+// String returns the line of a finding.
+func (f finding) String() string {
+	text := f.Network + " " + f.Local.String()
+	if f.Remote.IsValid() {
+		text += " → " + f.Remote.String()
+	}
+	text += " " + f.State
+	if f.SecondsLeft > 0 {
+		text += fmt.Sprintf(" for %d s", f.SecondsLeft)
+	}
+	return text + " " + f.owner() + ": " + f.Meaning
 }
 
 // owner says who has the socket.
 func (f finding) owner() string {
-	switch {
-	case f.Process != nil:
-		return fmt.Sprintf("%s (%d)", f.Process.Name, f.Process.PID)
-	case f.Kind == timeWait:
-		return "no process"
+	var names []string
+	for _, p := range f.Processes {
+		names = append(names, p.String())
 	}
-	return "process unknown"
+	switch {
+	case len(names) > 0:
+		return strings.Join(names, ", ")
+	case f.Unknown:
+		return "(process unknown)"
+	}
+	return "(no process)"
 }
 
-// text explains the kind.
-func (k kind) text(local safedial.PortRange) string {
-	switch k {
-	case selfConnection:
-		return "connected to itself"
-	case timeWait:
-		return "in TIME_WAIT after it was connected to itself: no server can start"
-	case server:
-		return fmt.Sprintf("a server in the local port range %s: another socket may take its port", local)
+// String returns the process's name and number. A program chooses its name, so one with
+// characters that would do something to a terminal, or with spaces, is quoted.
+func (p process) String() string {
+	name := strconv.Quote(p.Name)
+	if p.Name != "" && name == `"`+p.Name+`"` && !strings.ContainsAny(p.Name, " ():,") {
+		name = p.Name
 	}
-	return string(k)
+	return fmt.Sprintf("%s (%d)", name, p.PID)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -36,15 +35,9 @@ type systemReport struct {
 
 func (o options) printSystem(w io.Writer, r systemReport) error {
 	if o.json {
-		return r.printJSON(w)
+		return printJSON(w, r, true)
 	}
 	return r.print(w)
-}
-
-func (r systemReport) printJSON(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(r)
 }
 
 func (r systemReport) print(w io.Writer) error {

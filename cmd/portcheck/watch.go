@@ -19,22 +19,22 @@ func watch(ctx context.Context, o options, stdout io.Writer) (int, error) {
 		if err != nil {
 			return statusError, err
 		}
-		findings, err := find(limits)
+		found, err := find(limits, nil)
 		if err != nil {
 			return statusError, err
 		}
-		r := report{limits: limits, Ports: []verdict{}, Findings: []finding{}}
+		recent := []finding{}
 		now := make(map[place]bool)
-		for _, f := range findings {
+		for _, f := range found {
 			now[f.place()] = true
 			if !known[f.place()] {
-				r.Findings = append(r.Findings, f)
+				recent = append(recent, f)
 			}
 		}
 		known = now
-		if r.cure(); r.Found {
+		if len(recent) > 0 {
 			status = statusFound
-			if err := o.print(stdout, r); err != nil {
+			if err := o.print(stdout, newReport(limits, nil, recent)); err != nil {
 				return statusError, err
 			}
 		}

@@ -18,10 +18,14 @@ import (
 
 const address = "127.0.0.1:40000"
 
-// lateServer waits for a server that starts after a while, and returns what came
-// of both: whether the wait ended before there was a server, its error, and that
-// of the server.
-func lateServer(t *testing.T, dial func(context.Context, string, string) (net.Conn, error)) (early bool, waited, listened error) {
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// lateServer waits at most so long for a server that starts after a while, and returns
+// what came of both: whether the wait ended before there was a server, its error, and
+// that of the server.
+func lateServer(
+	t *testing.T, atMost time.Duration, dial dialFunc,
+) (early bool, waited, listened error) {
 	t.Helper()
 	var started atomic.Bool
 	result := make(chan error, 1)
@@ -33,7 +37,7 @@ func lateServer(t *testing.T, dial func(context.Context, string, string) (net.Co
 			t.Cleanup(func() { l.Close() })
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), atMost)
 	defer cancel()
 	w := waiter{dial: dial, line: progress.New()}
 	waited = w.wait(ctx, address)
@@ -45,7 +49,7 @@ func lateServer(t *testing.T, dial func(context.Context, string, string) (net.Co
 func TestLateServer(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, 40000, 40001)
-		early, waited, listened := lateServer(t, new(safedial.Dialer).DialContext)
+		early, waited, listened := lateServer(t, time.Minute, new(safedial.Dialer).DialContext)
 		assert.False(t, early)
 		assert.NoError(t, waited)
 		assert.NoError(t, listened)
@@ -57,7 +61,7 @@ func TestLateServer(t *testing.T) {
 func TestLateServerOfTheOnlyPort(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, 40000, 40000)
-		early, waited, listened := lateServer(t, new(safedial.Dialer).DialContext)
+		early, waited, listened := lateServer(t, time.Second, new(safedial.Dialer).DialContext)
 		assert.False(t, early)
 		assert.ErrorIs(t, waited, syscall.EADDRNOTAVAIL)
 		assert.NoError(t, listened)
@@ -68,7 +72,7 @@ func TestLateServerOfTheOnlyPort(t *testing.T) {
 func TestLateServerWithNet(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, 40000, 40000)
-		early, waited, listened := lateServer(t, new(net.Dialer).DialContext)
+		early, waited, listened := lateServer(t, time.Second, new(net.Dialer).DialContext)
 		require.True(t, early || listened != nil, "waited: %v", waited)
 		t.Logf("net.Dialer: up before the server is: %t; then the server: %v", early, listened)
 	})

@@ -1,8 +1,9 @@
-// Package progress tells on standard error how far a command is.
+// Package progress tells how far a command is.
 package progress
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 )
@@ -10,14 +11,22 @@ import (
 // A Line is a line that is rewritten on a terminal, and printed anew elsewhere,
 // less often.
 type Line struct {
+	out      io.Writer
 	terminal bool
+	open     bool // whether the cursor is in the line
 	next     time.Time
 }
 
-// New returns a Line that tells nothing for a moment.
-func New() *Line {
-	info, err := os.Stderr.Stat()
-	l := &Line{terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+// New returns a Line on standard error that tells nothing for a moment.
+func New() *Line { return On(os.Stderr) }
+
+// On is New for another writer.
+func On(w io.Writer) *Line {
+	l := &Line{out: w}
+	if file, ok := w.(*os.File); ok {
+		info, err := file.Stat()
+		l.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
 	l.next = time.Now().Add(l.interval())
 	return l
 }
@@ -37,20 +46,29 @@ func (l *Line) Show(text func() string) {
 	}
 	l.next = now.Add(l.interval())
 	l.print(text())
-	if !l.terminal {
-		fmt.Fprintln(os.Stderr)
+	if l.open = l.terminal; !l.open {
+		fmt.Fprintln(l.out)
 	}
 }
 
 // Done prints text for the last time.
 func (l *Line) Done(text string) {
 	l.print(text)
-	fmt.Fprintln(os.Stderr)
+	l.open = false
+	fmt.Fprintln(l.out)
+}
+
+// Clear erases the line from a terminal, where something else is printed next.
+func (l *Line) Clear() {
+	if l.open {
+		l.print("")
+		l.open = false
+	}
 }
 
 func (l *Line) print(text string) {
 	if l.terminal {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		fmt.Fprint(l.out, "\r\x1b[K")
 	}
-	fmt.Fprint(os.Stderr, text)
+	fmt.Fprint(l.out, text)
 }
