@@ -28,8 +28,8 @@
 //	-json    print JSON, with the same facts
 //	-watch   go on until interrupted, and print what is new
 //	-every   the time between two checks with -watch (1s)
-//	-system  print the socket options that this kernel has, and which column of
-//	         the table "Promises" of safedial's README applies
+//	-system  print the socket options that this kernel has, and which of the
+//	         promises in safedial's README hold
 //
 // The exit status is 0 if nothing is found and no port is at risk, 1 if something is, and
 // 2 if portcheck fails or is called with a wrong argument.
@@ -83,8 +83,8 @@ only if it runs as root. It needs Linux, except for -system.
   -json    print JSON, with the same facts
   -watch   go on until interrupted, and print what is new
   -every   the time between two checks with -watch (1s)
-  -system  print the socket options that this kernel has, and which column of
-           the table "Promises" of safedial's README applies
+  -system  print the socket options that this kernel has, and which of the
+           promises in safedial's README hold
 
 The exit status is 0 if nothing is found and no port is at risk, 1 if something
 is, and 2 if portcheck fails or is called with a wrong argument.

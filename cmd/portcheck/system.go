@@ -21,10 +21,10 @@ func featureIf(name string, err error) feature {
 	return feature{name, true, ""}
 }
 
-// A promise is the column of README's table "Promises" that applies to a kind of dials.
+// A promise says which promises of README's table hold for a kind of dials.
 type promise struct {
-	Dials  string `json:"dials"`
-	Column string `json:"column"`
+	Dials string `json:"dials"`
+	Kept  string `json:"kept"`
 }
 
 // A systemReport is what portcheck prints with -system.
@@ -52,9 +52,9 @@ func (r systemReport) print(w io.Writer) error {
 	if len(r.Features) > 0 {
 		fmt.Fprintln(text)
 	}
-	fmt.Fprintln(text, "README's table \"Promises\" has this column for them:")
+	fmt.Fprintln(text, "Of README's table \"Promises\", these hold:")
 	for _, p := range r.Promises {
-		fmt.Fprintf(text, "%s\t%s\n", p.Dials, p.Column)
+		fmt.Fprintf(text, "%s\t%s\n", p.Dials, p.Kept)
 	}
 	return text.Flush()
 }

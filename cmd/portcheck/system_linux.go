@@ -12,8 +12,8 @@ import (
 	"github.com/safedial/safedial"
 )
 
-// columns are columns of README's table.
-var columns = []string{"Linux with the option", "Linux without the option"}
+// kept are the promises of README's table that hold with IP_LOCAL_PORT_RANGE, and without.
+var kept = []string{"all", "those that need no port ranges"}
 
 // askSystem asks the kernel, by sockets, what it has.
 func askSystem() systemReport {
@@ -24,11 +24,11 @@ func askSystem() systemReport {
 	}{{"TCP", unix.SOCK_STREAM, 0}, {"UDP", unix.SOCK_DGRAM, 0}, {"MPTCP", unix.SOCK_STREAM, unix.IPPROTO_MPTCP}} {
 		f := featureIf("IP_LOCAL_PORT_RANGE for "+protocol.name, honorsPortRange(protocol.kind, protocol.number))
 		r.Features = append(r.Features, f)
-		column := columns[1]
+		holds := kept[1]
 		if f.Has {
-			column = columns[0]
+			holds = kept[0]
 		}
-		r.Promises = append(r.Promises, promise{protocol.name, column})
+		r.Promises = append(r.Promises, promise{protocol.name, holds})
 	}
 	r.Features = append(r.Features,
 		featureIf("IP_BIND_ADDRESS_NO_PORT", bindsLate()),

@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// columns are columns of README's table.
-var columns = []string{"other Unix, Windows", "Plan 9, js, wasip1"}
+// kept are the promises of README's table that hold, without SO_LINGER in the second place.
+var kept = []string{"those of other Unix and Windows", "those of other systems"}
 
 // askSystem asks nothing: safedial uses no options of this system.
 func askSystem() systemReport {
-	column := columns[0]
+	holds := kept[0]
 	if slices.Contains([]string{"plan9", "js", "wasip1"}, runtime.GOOS) {
-		column = columns[1]
+		holds = kept[1]
 	}
-	return systemReport{[]feature{}, []promise{{"TCP and UDP", column}}}
+	return systemReport{[]feature{}, []promise{{"TCP and UDP", holds}}}
 }
