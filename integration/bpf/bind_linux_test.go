@@ -15,63 +15,76 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// bound is an address that a program binds sockets to instead of what they ask for.
-// Its port is not one of the local port range.
+// bound is the address that programs bind sockets to instead of the one that the sockets ask
+// for. Its port is outside of the local port range.
 var bound = netip.MustParseAddrPort("127.0.0.2:50000")
 
-// A bindProgram runs for each bind(2): it gets the address in R6, and leaves its
-// answer in R0.
+// A bindProgram runs for each bind(2): it gets the address in R6, and leaves its verdict in
+// R0.
 type bindProgram struct {
-	asm.Instructions
-	effect func(local netip.AddrPort, err error) bool // on a dial from 127.0.0.1:0
+	name         string
+	instructions asm.Instructions
+
+	// effect reports whether a dial from 127.0.0.1:0 shows what the program does.
+	effect func(local netip.AddrPort, err error) bool
 }
 
-var bindPrograms = map[string]bindProgram{
-	"denies": {
-		asm.Instructions{answer(deny)},
-		func(_ netip.AddrPort, err error) bool { return errors.Is(err, unix.EPERM) },
+var bindPrograms = []bindProgram{
+	{
+		name:         "denies",
+		instructions: asm.Instructions{verdict(deny)},
+		effect:       func(_ netip.AddrPort, err error) bool { return errors.Is(err, unix.EPERM) },
 	},
-	"rewrites the address": {
-		asm.Instructions{asm.Mov.Imm32(asm.R1, ip4(bound)), asm.StoreMem(asm.R6, userIP4, asm.R1, asm.Word), answer(allow)},
-		func(local netip.AddrPort, _ error) bool { return local.Addr() == bound.Addr() },
+	{
+		name: "rewrites-address",
+		instructions: asm.Instructions{
+			asm.Mov.Imm32(asm.R1, ip4(bound)),
+			asm.StoreMem(asm.R6, userIP4, asm.R1, asm.Word),
+			verdict(allow),
+		},
+		effect: func(local netip.AddrPort, _ error) bool { return local.Addr() == bound.Addr() },
 	},
-	"rewrites the port": {
-		asm.Instructions{asm.Mov.Imm32(asm.R1, port(bound)), asm.StoreMem(asm.R6, userPort, asm.R1, asm.Word), answer(allow)},
-		func(local netip.AddrPort, _ error) bool { return local.Port() == bound.Port() },
+	{
+		name: "rewrites-port",
+		instructions: asm.Instructions{
+			asm.Mov.Imm32(asm.R1, port(bound)),
+			asm.StoreMem(asm.R6, userPort, asm.R1, asm.Word),
+			verdict(allow),
+		},
+		effect: func(local netip.AddrPort, _ error) bool { return local.Port() == bound.Port() },
 	},
 }
 
-// TestBindPrograms has a program of the control group run for each bind(2), as
-// systemd's SocketBindDeny= does. A dial without LocalAddr makes none, and one with
-// LocalAddr makes one, as with net.Dialer.
+// TestBindPrograms shows that a dial without LocalAddr makes no bind(2), and one with
+// LocalAddr makes one, as with net.Dialer. A program of the control group counts them, and
+// changes them as systemd's SocketBindDeny= does.
 func TestBindPrograms(t *testing.T) {
+	loopback := net.IPv4(127, 0, 0, 1)
+	locals := []struct {
+		network string
+		local   net.Addr
+	}{
+		{network: "udp", local: &net.UDPAddr{IP: loopback}},
+		{network: "tcp", local: &net.TCPAddr{IP: loopback}},
+	}
+	servers := []struct {
+		name    string
+		address netip.AddrPort
+	}{
+		{name: "port-in-range", address: netip.MustParseAddrPort("127.0.0.1:40050")},
+		{name: "port-outside", address: netip.MustParseAddrPort("127.0.0.1:9000")},
+	}
 	inCgroup(t, func(t *testing.T) {
 		nstest.SetLocalPorts(t, 40000, 40099)
-		// One port is in the local port range, one is not.
-		servers := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:40050"), netip.MustParseAddrPort("127.0.0.1:9000")}
 		for _, server := range servers {
-			answerUDP(t, server)
-			l, err := net.Listen("tcp4", server.String())
-			require.NoError(t, err)
-			answerTCP(t, l)
+			require.NoError(t, answerUDP(t, server.address))
+			require.NoError(t, answerTCP(t, server.address))
 		}
-		for name, program := range bindPrograms {
-			for network, local := range map[string]net.Addr{
-				"udp": &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
-				"tcp": &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)},
-			} {
-				for _, server := range servers {
-					t.Run(name+", "+network+" "+server.String(), func(t *testing.T) {
-						binds := program.count(t)
-						for name, d := range dialers(local) {
-							got, err := dialFrom(t, d, network, server)
-							assert.True(t, program.effect(got, err), "%s with LocalAddr: from %s: %v", name, got, err)
-							assert.EqualValues(t, 1, binds(), "%s with LocalAddr: bind(2)", name)
-						}
-						for name, d := range dialers(nil) {
-							dialUnbound(t, name, d, network, server)
-							assert.Zero(t, binds(), "%s without LocalAddr: bind(2)", name)
-						}
+		for _, program := range bindPrograms {
+			for _, from := range locals {
+				for _, to := range servers {
+					t.Run(program.name+"/"+from.network+"/"+to.name, func(t *testing.T) {
+						program.testDials(t, from.network, from.local, to.address)
 					})
 				}
 			}
@@ -79,37 +92,44 @@ func TestBindPrograms(t *testing.T) {
 	})
 }
 
-// dialUnbound dials a server a few times, each time from an address and a port that
-// no program has changed.
-func dialUnbound(t *testing.T, name string, d dialer, network string, server netip.AddrPort) {
+// testDials dials the server by each dialer, with and without the local address.
+func (p bindProgram) testDials(t *testing.T, network string, local net.Addr, to netip.AddrPort) {
 	t.Helper()
-	for range 10 {
-		local, err := dialFrom(t, d, network, server)
-		require.NoError(t, err, name)
-		assert.Equal(t, server.Addr().String(), local.Addr().String(), name)
-		assert.NotEqual(t, bound.Port(), local.Port(), name)
+	binds := p.count(t)
+	for name, d := range dialers(local) {
+		from, err := dialFrom(t, d, network, to)
+		assert.True(t, p.effect(from, err), "%s with LocalAddr: from %s: %v", name, from, err)
+		assert.EqualValues(t, 1, binds(), "%s with LocalAddr: bind(2)", name)
+	}
+	for name, d := range dialers(nil) {
+		for range 10 {
+			from, err := dialFrom(t, d, network, to)
+			require.NoError(t, err, name)
+			assert.Equal(t, to.Addr(), from.Addr(), name)
+			assert.NotEqual(t, bound.Port(), from.Port(), name)
+		}
+		assert.Zero(t, binds(), "%s without LocalAddr: bind(2)", name)
 	}
 }
 
-// dialFrom dials a server, and returns the local address. The server must answer.
-func dialFrom(t *testing.T, d dialer, network string, server netip.AddrPort) (local netip.AddrPort, err error) {
+// dialFrom dials a server, which must answer, and returns the local address.
+func dialFrom(t *testing.T, d dialer, network string, to netip.AddrPort) (netip.AddrPort, error) {
 	t.Helper()
-	conn, err := d.Dial(network, server.String())
+	conn, err := d.Dial(network, to.String())
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	defer conn.Close()
+	defer nstest.Reset(conn)
 	if network == "udp" {
-		assert.Equal(t, server.String(), ask(t, conn))
+		assert.Equal(t, to.String(), ask(t, conn))
 	} else {
-		assert.Equal(t, server.String(), read(t, conn))
-		reset(t, conn)
+		assert.Equal(t, to.String(), read(t, conn))
 	}
-	return netip.MustParseAddrPort(conn.LocalAddr().String()), nil
+	return nstest.AddrPort(conn.LocalAddr()), nil
 }
 
-// count has the program run until the test ends. The returned function tells how
-// often it ran since the last call.
+// count has the program run until the test ends. The returned function reports how often it
+// ran since the last call.
 func (p bindProgram) count(t *testing.T) func() uint64 {
 	t.Helper()
 	count := newMap(t, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
@@ -119,7 +139,7 @@ func (p bindProgram) count(t *testing.T) func() uint64 {
 		asm.Mov.Imm(asm.R2, 1),
 		asm.AddAtomic.Mem(asm.R1, asm.R2, asm.DWord, 0),
 	}
-	program = append(program, p.Instructions...)
+	program = append(program, p.instructions...)
 	attach(t, ebpf.AttachCGroupInet4Bind, append(program, asm.Return()))
 	return func() (n uint64) {
 		require.NoError(t, count.Lookup(uint32(0), &n))

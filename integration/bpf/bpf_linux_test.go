@@ -22,8 +22,8 @@ const (
 	userPort = 24
 )
 
-// A balancer is a load balancer below connect(2), as those of Kubernetes are: a BPF
-// program replaces the address of a service by that of a backend, each in turn.
+// A balancer is a load balancer below connect(2), as those of Kubernetes: a BPF program
+// replaces the address of a service by that of a backend, each in turn.
 type balancer struct {
 	connects *ebpf.Map // how often each socket, by its cookie, was connected
 }
@@ -32,7 +32,9 @@ type balancer struct {
 func balance(t *testing.T, service netip.AddrPort, backends ...netip.AddrPort) balancer {
 	t.Helper()
 	turn := newMap(t, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
-	b := balancer{newMap(t, &ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 1 << 16})}
+	b := balancer{newMap(t, &ebpf.MapSpec{
+		Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 1 << 16,
+	})}
 	program := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R1, asm.R6, userIP4, asm.Word),
@@ -64,7 +66,8 @@ func balance(t *testing.T, service netip.AddrPort, backends ...netip.AddrPort) b
 			asm.Ja.Label("allow"),
 		)
 	}
-	attach(t, ebpf.AttachCGroupInet4Connect, append(program, answer(allow).WithSymbol("allow"), asm.Return()))
+	program = append(program, verdict(allow).WithSymbol("allow"), asm.Return())
+	attach(t, ebpf.AttachCGroupInet4Connect, program)
 	return b
 }
 
@@ -95,8 +98,7 @@ func (b balancer) count() asm.Instructions {
 	}
 }
 
-// sockets returns how often each socket was connected to the service since the last
-// call.
+// sockets returns how often each socket was connected to the service since the last call.
 func (b balancer) sockets(t *testing.T) (connects []uint64) {
 	t.Helper()
 	var cookies []uint64
@@ -112,13 +114,13 @@ func (b balancer) sockets(t *testing.T) (connects []uint64) {
 	return connects
 }
 
-// What a program of a control group answers.
+// The verdicts of a program.
 const (
 	deny  = 0
 	allow = 1
 )
 
-func answer(verdict int32) asm.Instruction { return asm.Mov.Imm(asm.R0, verdict) }
+func verdict(v int32) asm.Instruction { return asm.Mov.Imm(asm.R0, v) }
 
 // ip4 and port return what a program finds in the fields of struct bpf_sock_addr.
 func ip4(a netip.AddrPort) int32 {
@@ -138,7 +140,9 @@ func attach(t *testing.T, to ebpf.AttachType, instructions asm.Instructions) {
 	})
 	orRefused(t, err)
 	t.Cleanup(func() { _ = program.Close() })
-	attached, err := link.AttachCgroup(link.CgroupOptions{Path: ownCgroup, Attach: to, Program: program})
+	attached, err := link.AttachCgroup(link.CgroupOptions{
+		Path: ownCgroup, Attach: to, Program: program,
+	})
 	orRefused(t, err)
 	t.Cleanup(func() { _ = attached.Close() })
 }
@@ -151,8 +155,8 @@ func newMap(t *testing.T, spec *ebpf.MapSpec) *ebpf.Map {
 	return m
 }
 
-// orRefused requires that the kernel took the program, or that the platform refuses
-// all programs. What the verifier says is a fault of the test.
+// orRefused requires that the kernel took the program, or skips the test if the platform
+// refuses all programs. An error of the verifier is a mistake of the test.
 func orRefused(t *testing.T, err error) {
 	t.Helper()
 	var verifier *ebpf.VerifierError

@@ -24,9 +24,9 @@ const (
 	ownCgroup = "/proc/self/fd/3"
 )
 
-// inCgroup runs body in a child process with a control group and a network
-// namespace of its own. The child keeps the user namespace, because BPF programs
-// need rights over the machine.
+// inCgroup runs body in a child process with a control group and a network namespace of its
+// own. The child keeps the user namespace, because to load a BPF program takes rights that a
+// user namespace does not give.
 func inCgroup(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(cgroupEnv) == t.Name() {
@@ -58,12 +58,13 @@ func inCgroup(t *testing.T, body func(t *testing.T)) {
 	if strings.Contains(output.String(), "--- SKIP: "+t.Name()+" ") {
 		t.Skip(output)
 	}
-	require.Contains(t, output.String(), "--- PASS: "+t.Name()+" ", "the test did not run in the control group")
+	require.Contains(t, output.String(), "--- PASS: "+t.Name()+" ",
+		"the test did not run in the control group")
 	t.Log(output)
 }
 
-// newCgroup makes a control group, which is removed when the test ends. It mounts
-// cgroup2 for the test alone: the mount has no place in the file system.
+// newCgroup makes a control group, which is removed when the test ends. It mounts cgroup2 for
+// the test alone, in no folder.
 func newCgroup(t *testing.T) *os.File {
 	t.Helper()
 	root, err := mountCgroup2()
@@ -76,7 +77,7 @@ func newCgroup(t *testing.T) *os.File {
 		nstest.Refused(t, fmt.Sprintf("no control group of its own for the test: %v", err))
 	}
 	t.Cleanup(func() {
-		// The kernel may still be taking the child out of it.
+		// The kernel may not have taken the child out of it yet.
 		require.Eventually(t, func() bool {
 			return unix.Unlinkat(root, name, unix.AT_REMOVEDIR) == nil
 		}, 5*time.Second, 10*time.Millisecond, "the control group is not removed")

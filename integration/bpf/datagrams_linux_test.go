@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,48 +12,45 @@ import (
 	"github.com/safedial/safedial/internal/nstest"
 )
 
-// TestBindStrangers floods the only local port with datagrams of a stranger. A dial
-// reads one if it arrives between the choice of the port and the end of connect(2),
-// which has the kernel drop them. With net.Dialer both are in connect(2). A bind(2)
-// before it makes that time several times as long.
-func TestBindStrangers(t *testing.T) {
+// TestUnrelatedDatagrams shows that a UDP dial by safedial receives a datagram of an unrelated
+// socket no more often than one by net.Dialer. It receives one that arrives between the choice
+// of the local port and the end of connect(2), from which the kernel drops them. With
+// net.Dialer both are in connect(2). A bind(2) before it would make that time several times as
+// long.
+func TestUnrelatedDatagrams(t *testing.T) {
 	nstest.Run(t, func(t *testing.T) {
 		nstest.RequirePortRange(t, "a server can start whenever it wants")
 		const port = 40000
 		nstest.SetLocalPorts(t, port, port)
 		flood(t, port)
 		dialers := dialers(nil)
-		strangers := make(map[string]int)
+		received := make(map[string]int)
 		dials := 0
-		for start := time.Now(); strangers["net.Dialer"] < 500 && time.Since(start) < 5*time.Second; dials++ {
+		end := time.Now().Add(5 * time.Second)
+		for ; received["net.Dialer"] < 500 && time.Now().Before(end); dials++ {
 			for name, d := range dialers {
-				if readsStranger(t, d) {
-					strangers[name]++
+				if receivesDatagram(t, d) {
+					received[name]++
 				}
 			}
 		}
-		t.Logf("of %d dials each: %v", dials, strangers)
-		for name, n := range strangers {
-			assert.LessOrEqual(t, n, 2*strangers["net.Dialer"]+50, name)
+		t.Logf("of %d dials each: %v", dials, received)
+		for name, n := range received {
+			assert.LessOrEqual(t, n, 2*received["net.Dialer"]+50, name)
 		}
 	})
 }
 
-// readsStranger dials a port that nobody has, and reports whether the socket has
-// received a datagram all the same.
-func readsStranger(t *testing.T, d dialer) bool {
+// receivesDatagram dials a closed port, and reports whether the socket has received a datagram.
+func receivesDatagram(t *testing.T, d dialer) bool {
 	t.Helper()
 	conn, err := d.Dial("udp", "127.0.0.1:9")
 	require.NoError(t, err)
 	defer conn.Close()
-	raw, err := conn.(*net.UDPConn).SyscallConn()
-	require.NoError(t, err)
-	received := false
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_DONTWAIT)
-		received = err == nil
-	}))
-	return received
+	return nstest.OnSocket(nstest.RawConn(t, conn), func(fd int) error {
+		_, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_DONTWAIT)
+		return err
+	}) == nil
 }
 
 // flood sends datagrams to the port until the test ends.
@@ -69,7 +65,8 @@ func flood(t *testing.T, port int) {
 	go func() {
 		var err error
 		for err == nil && !end.Load() {
-			err = unix.Sendto(fd, []byte("stranger"), 0, &unix.SockaddrInet4{Port: port, Addr: loopback})
+			to := &unix.SockaddrInet4{Port: port, Addr: loopback}
+			err = unix.Sendto(fd, []byte("unrelated"), 0, to)
 		}
 		ended <- err
 	}()
