@@ -29,7 +29,7 @@ func main() {
 	if config, bad := badRange(args); bad != nil {
 		os.Exit(failOnce(config, bad))
 	}
-	// With several analyzers the flags of each have its name before them; -range is unambiguous without.
+	// The flags of each analyzer have its name before them; -range is unambiguous without.
 	flag.Var(&listenports.LocalPorts, "range", "the local port range, `low-high`")
 	unitchecker.Main(dials.Analyzer, listenports.Analyzer, ignores.Analyzer)
 }

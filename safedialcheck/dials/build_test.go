@@ -55,7 +55,8 @@ func write(t *testing.T, name, text string) {
 // load type-checks the packages of a module.
 func load(t *testing.T, dir string) []*packages.Package {
 	t.Helper()
-	config := &packages.Config{Mode: packages.LoadSyntax, Dir: dir, Env: append(os.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=")}
+	env := append(os.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=")
+	config := &packages.Config{Mode: packages.LoadSyntax, Dir: dir, Env: env}
 	loaded, err := packages.Load(config, "./...")
 	require.NoError(t, err)
 	return loaded

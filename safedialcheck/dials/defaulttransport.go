@@ -77,8 +77,10 @@ func (c *checker) defaultTransport(cur inspector.Cursor, what string) {
 	if c.setLater(n, "DialContext", "Dial", "Transport") {
 		return
 	}
-	if call, ok := n.Node().(*ast.CallExpr); ok && early(n) && strings.HasSuffix(types.ExprString(call.Fun), ".Clone") {
-		c.leave(report, what, "it is copied before main can set its DialContext; set that of the copy")
+	call, ok := n.Node().(*ast.CallExpr)
+	if ok && early(n) && strings.HasSuffix(types.ExprString(call.Fun), ".Clone") {
+		c.leave(report, what,
+			"it is copied before main can set its DialContext; set that of the copy")
 		return
 	}
 	c.usesDefault(report, what)
@@ -99,14 +101,17 @@ func (c *checker) usesDefault(n ast.Node, what string) {
 	at := c.Fset.Position(n.Pos())
 	if strings.HasSuffix(at.Filename, "_test.go") {
 		if !c.switched {
-			c.leave(n, what, "it uses http.DefaultTransport; a line in TestMain switches it: "+mainAdvice)
+			c.leave(n, what,
+				"it uses http.DefaultTransport; a line in TestMain switches it: "+mainAdvice)
 		}
 		return
 	}
-	if path := c.Pkg.Path(); path == "net/http" || strings.HasPrefix(path, "net/http/") || c.ignored.Covers(n.Pos()) {
+	path := c.Pkg.Path()
+	if path == "net/http" || strings.HasPrefix(path, "net/http/") || c.ignored.Covers(n.Pos()) {
 		return
 	}
-	c.places = append(c.places, fmt.Sprintf("%s in %s/%s:%d", what, c.Pkg.Path(), filepath.Base(at.Filename), at.Line))
+	file := filepath.Base(at.Filename)
+	c.places = append(c.places, fmt.Sprintf("%s in %s/%s:%d", what, path, file, at.Line))
 }
 
 // mainFuncs checks the functions main of a program.
@@ -129,7 +134,8 @@ func (c *checker) mainFuncs() {
 func (c *checker) mainFunc(f *ast.FuncDecl) {
 	if !inMain {
 		if len(c.places) > 0 {
-			c.leave(f.Name, "http.DefaultTransport", "the program uses it ("+strings.Join(c.places, ", ")+
+			places := strings.Join(c.places, ", ")
+			c.leave(f.Name, "http.DefaultTransport", "the program uses it ("+places+
 				"); a line in main switches it: "+mainAdvice+" (-dials.defaulttransport adds it)")
 		}
 		return
@@ -143,7 +149,8 @@ func (c *checker) mainFunc(f *ast.FuncDecl) {
 		return
 	}
 	line := fmt.Sprintf("%s.DefaultTransport.(*%[1]s.Transport).DialContext = "+
-		"(&%s.Dialer{Timeout: 30 * %s.Second, KeepAlive: 30 * %[3]s.Second}).DialContext\n", http, safedial, time)
+		"(&%s.Dialer{Timeout: 30 * %s.Second, KeepAlive: 30 * %[3]s.Second}).DialContext\n",
+		http, safedial, time)
 	if len(f.Body.List) > 0 {
 		pos = f.Body.List[0].Pos()
 	}

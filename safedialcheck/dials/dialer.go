@@ -114,7 +114,8 @@ func (c *checker) handOver(e inspector.Cursor, pointer bool, name ast.Node) plan
 	case isDialerPointer(want):
 		edits := []analysis.TextEdit{insert(e.Node().End(), ".NetDialer()")}
 		if _, ok := e.Node().(*ast.UnaryExpr); ok {
-			edits = []analysis.TextEdit{insert(e.Node().Pos(), "("), insert(e.Node().End(), ").NetDialer()")}
+			before := insert(e.Node().Pos(), "(")
+			edits = []analysis.TextEdit{before, insert(e.Node().End(), ").NetDialer()")}
 		}
 		return plan{types: []ast.Node{name}, edits: edits}
 	case isMethods(want):
@@ -145,7 +146,8 @@ func (c *checker) harmlessCall(sel inspector.Cursor) bool {
 		return false
 	}
 	call := fun.Parent().Node().(*ast.CallExpr)
-	return method == "Dial" && c.harmlessNetwork(call, 0) || method == "DialContext" && c.harmlessNetwork(call, 1)
+	return method == "Dial" && c.harmlessNetwork(call, 0) ||
+		method == "DialContext" && c.harmlessNetwork(call, 1)
 }
 
 // fixDialer reports a dialer with the edits that switch it.

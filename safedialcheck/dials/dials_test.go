@@ -18,7 +18,8 @@ func TestFixes(t *testing.T) {
 // TestLeft is for packages in which nothing is fixed.
 func TestLeft(t *testing.T) {
 	results := analysistest.Run(t, analysistest.TestData(), dials.Analyzer,
-		"clients", "shadow", "generated", "dot", "cgo", "advised", "switched", "switchedlater", "silent", "usesdefault")
+		"clients", "shadow", "generated", "dot", "cgo",
+		"advised", "switched", "switchedlater", "silent", "usesdefault")
 	for _, r := range results {
 		for _, d := range r.Diagnostics {
 			assert.Empty(t, d.SuggestedFixes, d.Message)
@@ -28,7 +29,8 @@ func TestLeft(t *testing.T) {
 
 func TestDefaultTransport(t *testing.T) {
 	set(t, "defaulttransport")
-	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), dials.Analyzer, "program", "single", "switched")
+	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), dials.Analyzer,
+		"program", "single", "switched")
 }
 
 // TestTests is for the dials of test files.

@@ -147,7 +147,7 @@ func (f *follower) assigned(value ast.Expr) {
 			return
 		}
 	case *ast.CallExpr:
-		if f.isBuiltin(e.Fun, "new") && len(e.Args) == 1 && isType(f.TypesInfo.TypeOf(e.Args[0]), "net", "Dialer") {
+		if f.isBuiltin(e.Fun, "new") && isType(f.TypesInfo.TypeOf(e.Args[0]), "net", "Dialer") {
 			f.plan.types = append(f.plan.types, e.Args[0])
 			return
 		}

@@ -1,10 +1,6 @@
 package dials
 
-import (
-	"go/ast"
-	"go/types"
-	"strings"
-)
+import "go/ast"
 
 // A library is a package with functions, types and variables that dial by themselves
 // unless they are given a dialer.
@@ -25,15 +21,20 @@ type library struct {
 var libraries = []library{
 	{row: resty, path: resty, names: "New NewWithLocalAddr", cures: []string{"SetTransport"}},
 	{row: minio, path: minio, names: "Options", cures: []string{"Transport"}},
-	{row: influx, path: influx, names: "NewClient NewClientWithOptions", cures: []string{"SetHTTPClient", "HTTPClient"}},
+	{
+		row: influx, path: influx, names: "NewClient NewClientWithOptions",
+		cures: []string{"SetHTTPClient", "HTTPClient"},
+	},
 	{
 		row: "github.com/hashicorp/consul/api", path: "github.com/hashicorp/consul/api",
-		names: "Config DefaultConfig DefaultConfigWithLogger DefaultNonPooledConfig", cures: []string{"Transport", "HttpClient"},
+		names: "Config DefaultConfig DefaultConfigWithLogger DefaultNonPooledConfig",
+		cures: []string{"Transport", "HttpClient"},
 	},
 	{row: vault, path: vault, names: "Config DefaultConfig", cures: []string{"HttpClient"}},
 	{
 		row: "github.com/valyala/fasthttp", path: "github.com/valyala/fasthttp",
-		names: "Client HostClient PipelineClient Get GetDeadline GetTimeout Post Do DoDeadline DoRedirects DoTimeout",
+		names: "Client HostClient PipelineClient Get GetDeadline GetTimeout Post Do DoDeadline " +
+			"DoRedirects DoTimeout",
 		cures: []string{"Dial", "DialTimeout"},
 	},
 	{
@@ -45,112 +46,226 @@ var libraries = []library{
 		cures: []string{"HTTPClient"}, defaultTransport: true,
 	},
 	{
-		row: "github.com/gorilla/websocket", path: "github.com/gorilla/websocket", names: "Dialer DefaultDialer",
+		row:   "github.com/gorilla/websocket",
+		path:  "github.com/gorilla/websocket",
+		names: "Dialer DefaultDialer",
 		cures: []string{"NetDial", "NetDialContext", "NetDialTLSContext"},
 	},
 	{row: xWebSocket, path: xWebSocket, names: "Dial"},
-	{row: xWebSocket, path: xWebSocket, names: "Config NewConfig", cures: []string{"Dialer", "NewClient"}},
-	{row: moby, path: moby, names: "New NewClientWithOpts", cures: []string{"WithDialContext", "WithHTTPClient"}, silent: mobySocket},
+	{
+		row: xWebSocket, path: xWebSocket, names: "Config NewConfig",
+		cures: []string{"Dialer", "NewClient"},
+	},
+	{
+		row: moby, path: moby, names: "New NewClientWithOpts",
+		cures: []string{"WithDialContext", "WithHTTPClient"}, silent: mobySocket,
+	},
 
 	{
-		row: "google.golang.org/grpc", path: "google.golang.org/grpc", names: "NewClient Dial DialContext",
+		row:   "google.golang.org/grpc",
+		path:  "google.golang.org/grpc",
+		names: "NewClient Dial DialContext",
 		cures: []string{"WithContextDialer", "WithDialer"}, silent: unixTarget,
 	},
 	{row: etcd, path: etcd, names: "Config NewFromURL NewFromURLs", cures: []string{"DialOptions"}},
 	{row: "net/rpc", path: "net/rpc", names: "Dial DialHTTP DialHTTPPath", silent: harmlessFirst},
-	{row: "golang.org/x/crypto/ssh", path: "golang.org/x/crypto/ssh", names: "Dial", silent: harmlessFirst},
+	{
+		row: "golang.org/x/crypto/ssh", path: "golang.org/x/crypto/ssh", names: "Dial",
+		silent: harmlessFirst,
+	},
 	{row: "golang.org/x/net/proxy", path: "golang.org/x/net/proxy", names: "Direct"},
-	{row: "golang.org/x/net/proxy", path: "golang.org/x/net/proxy", names: "SOCKS5 FromURL", silent: lastIsSet},
+	{
+		row: "golang.org/x/net/proxy", path: "golang.org/x/net/proxy", names: "SOCKS5 FromURL",
+		silent: lastIsSet,
+	},
 	{row: "golang.org/x/net/proxy", path: "golang.org/x/net/proxy", names: "Dial FromEnvironment"},
 
-	{row: goRedis, path: goRedis, names: "Options ClusterOptions UniversalOptions FailoverOptions RingOptions", cures: goRedisCures, tls: []string{"TLSConfig"}},
-	{row: goRedis, path: goRedis, names: "ParseURL ParseClusterURL ParseFailoverURL", cures: goRedisCures, tls: []string{"TLSConfig"}, tlsInText: true},
 	{
-		row: "github.com/gomodule/redigo", path: "github.com/gomodule/redigo/redis",
-		names: "Dial DialContext DialURL DialURLContext DialTimeout", cures: []string{"DialContextFunc", "DialNetDial"},
+		row: goRedis, path: goRedis,
+		names: "Options ClusterOptions UniversalOptions FailoverOptions RingOptions",
+		cures: goRedisCures, tls: []string{"TLSConfig"},
 	},
 	{
-		row: "github.com/redis/rueidis", path: "github.com/redis/rueidis", names: "ClientOption ParseURL MustParseURL",
+		row: goRedis, path: goRedis, names: "ParseURL ParseClusterURL ParseFailoverURL",
+		cures: goRedisCures, tls: []string{"TLSConfig"}, tlsInText: true,
+	},
+	{
+		row: "github.com/gomodule/redigo", path: "github.com/gomodule/redigo/redis",
+		names: "Dial DialContext DialURL DialURLContext DialTimeout",
+		cures: []string{"DialContextFunc", "DialNetDial"},
+	},
+	{
+		row:   "github.com/redis/rueidis",
+		path:  "github.com/redis/rueidis",
+		names: "ClientOption ParseURL MustParseURL",
 		cures: []string{"DialCtxFn", "DialFn"},
 	},
 
-	{row: pgx, path: pgx, names: "Connect ConnectWithOptions ParseConfig ParseConfigWithOptions", cures: []string{"DialFunc"}},
+	{
+		row: pgx, path: pgx,
+		names: "Connect ConnectWithOptions ParseConfig ParseConfigWithOptions",
+		cures: []string{"DialFunc"},
+	},
 	{row: pgx, path: pgx + "/pgxpool", names: "New ParseConfig", cures: []string{"DialFunc"}},
-	{row: pgx, path: pgx + "/pgconn", names: "Connect ConnectWithOptions ParseConfig ParseConfigWithOptions", cures: []string{"DialFunc"}},
-	{row: "github.com/lib/pq", path: "github.com/lib/pq", names: "Open NewConnector NewConnectorConfig NewListener NewListenerConn", cures: []string{"Dialer"}},
-	{row: mysql, path: mysql, names: "Config NewConfig ParseDSN", cures: []string{"DialFunc", "RegisterDialContext"}},
-	{row: mysql + " by data source name", path: mysql, names: "MySQLDriver", cures: []string{"RegisterDialContext"}},
+	{
+		row: pgx, path: pgx + "/pgconn",
+		names: "Connect ConnectWithOptions ParseConfig ParseConfigWithOptions",
+		cures: []string{"DialFunc"},
+	},
+	{
+		row: "github.com/lib/pq", path: "github.com/lib/pq",
+		names: "Open NewConnector NewConnectorConfig NewListener NewListenerConn",
+		cures: []string{"Dialer"},
+	},
+	{
+		row: mysql, path: mysql, names: "Config NewConfig ParseDSN",
+		cures: []string{"DialFunc", "RegisterDialContext"},
+	},
+	{
+		row: mysql + " by data source name", path: mysql, names: "MySQLDriver",
+		cures: []string{"RegisterDialContext"},
+	},
 	{
 		row: mssql, path: mssql, names: "NewConnector NewConnectorConfig NewAccessTokenConnector " +
-			"NewConnectorWithAccessTokenProvider NewConnectorWithProcessQueryText", cures: []string{"Dialer"},
+			"NewConnectorWithAccessTokenProvider NewConnectorWithProcessQueryText",
+		cures: []string{"Dialer"},
 	},
-	{row: clickHouse, path: clickHouse, names: "Options", cures: []string{"DialContext"}, tls: []string{"TLS"}},
-	{row: clickHouse, path: clickHouse, names: "ParseDSN", cures: []string{"DialContext"}, tls: []string{"TLS"}, tlsInText: true},
+	{
+		row: clickHouse, path: clickHouse, names: "Options", cures: []string{"DialContext"},
+		tls: []string{"TLS"},
+	},
+	{
+		row: clickHouse, path: clickHouse, names: "ParseDSN", cures: []string{"DialContext"},
+		tls: []string{"TLS"}, tlsInText: true,
+	},
 	{row: oracle, path: oracle, names: "NewConnector NewConnection", cures: []string{"Dialer"}},
 
 	{
-		row: "go.mongodb.org/mongo-driver/v2", path: "go.mongodb.org/mongo-driver/v2/mongo/options", names: "Client",
+		row:   "go.mongodb.org/mongo-driver/v2",
+		path:  "go.mongodb.org/mongo-driver/v2/mongo/options",
+		names: "Client",
 		cures: []string{"SetDialer", "SetHTTPClient"},
 	},
-	{row: "github.com/gocql/gocql", path: "github.com/gocql/gocql", names: "ClusterConfig NewCluster", cures: []string{"Dialer", "HostDialer"}},
+	{
+		row: "github.com/gocql/gocql", path: "github.com/gocql/gocql",
+		names: "ClusterConfig NewCluster", cures: []string{"Dialer", "HostDialer"},
+	},
 	{
 		row: "github.com/bradfitz/gomemcache", path: "github.com/bradfitz/gomemcache/memcache",
 		names: "Client New NewFromSelector", cures: []string{"DialContext"},
 	},
-	{row: "github.com/go-zookeeper/zk", path: "github.com/go-zookeeper/zk", names: "Connect", cures: []string{"WithDialer"}},
+	{
+		row: "github.com/go-zookeeper/zk", path: "github.com/go-zookeeper/zk", names: "Connect",
+		cures: []string{"WithDialer"},
+	},
 
 	{
-		row: "github.com/nats-io/nats.go", path: "github.com/nats-io/nats.go", names: "Connect Options GetDefaultOptions",
+		row:   "github.com/nats-io/nats.go",
+		path:  "github.com/nats-io/nats.go",
+		names: "Connect Options GetDefaultOptions",
 		cures: []string{"SetCustomDialer", "CustomDialer", "InProcessServer"},
 	},
 	{
-		row: "github.com/twmb/franz-go", path: "github.com/twmb/franz-go/pkg/kgo", names: "NewClient",
+		row:   "github.com/twmb/franz-go",
+		path:  "github.com/twmb/franz-go/pkg/kgo",
+		names: "NewClient",
 		cures: []string{"Dialer"}, tls: []string{"DialTLSConfig", "DialTLS"},
 	},
 	{row: kafka, path: kafka, names: "Transport", cures: []string{"Dial"}},
 	{row: kafka, path: kafka, names: "Client Writer", cures: []string{"Transport"}},
 	{row: kafka + " for readers", path: kafka, names: "Dialer", cures: []string{"DialFunc"}},
-	{row: kafka + " for readers", path: kafka, names: "ReaderConfig ConsumerGroupConfig WriterConfig", cures: []string{"Dialer"}},
+	{
+		row: kafka + " for readers", path: kafka,
+		names: "ReaderConfig ConsumerGroupConfig WriterConfig", cures: []string{"Dialer"},
+	},
 	{row: kafka + " for readers", path: kafka, names: "Dial DialContext DialLeader DialPartition"},
-	{row: "github.com/IBM/sarama", path: "github.com/IBM/sarama", names: "NewConfig", cures: []string{"Proxy"}},
+	{
+		row: "github.com/IBM/sarama", path: "github.com/IBM/sarama", names: "NewConfig",
+		cures: []string{"Proxy"},
+	},
 	{row: amqp, path: amqp, names: "Config", cures: []string{"Dial"}},
 	{row: amqp, path: amqp, names: "Dial DialTLS DialTLS_ExternalAuth"},
 	{
-		row: "github.com/eclipse/paho.mqtt.golang", path: "github.com/eclipse/paho.mqtt.golang", names: "NewClientOptions",
+		row:   "github.com/eclipse/paho.mqtt.golang",
+		path:  "github.com/eclipse/paho.mqtt.golang",
+		names: "NewClientOptions",
 		cures: []string{"SetDialer", "SetCustomOpenConnectionFn"},
 	},
-	{row: "github.com/beanstalkd/go-beanstalk", path: "github.com/beanstalkd/go-beanstalk", names: "Dial DialTimeout"},
+	{
+		row: "github.com/beanstalkd/go-beanstalk", path: "github.com/beanstalkd/go-beanstalk",
+		names: "Dial DialTimeout",
+	},
 
 	{row: "net/smtp", path: "net/smtp", names: "Dial SendMail"},
-	{row: "github.com/wneessen/go-mail", path: "github.com/wneessen/go-mail", names: "NewClient", cures: []string{"WithDialContextFunc"}},
 	{
-		row: "github.com/go-ldap/ldap/v3", path: "github.com/go-ldap/ldap/v3", names: "Dial DialTLS DialURL",
+		row: "github.com/wneessen/go-mail", path: "github.com/wneessen/go-mail",
+		names: "NewClient", cures: []string{"WithDialContextFunc"},
+	},
+	{
+		row:   "github.com/go-ldap/ldap/v3",
+		path:  "github.com/go-ldap/ldap/v3",
+		names: "Dial DialTLS DialURL",
 		cures: []string{"DialWithDialer"},
 	},
-	{row: "github.com/miekg/dns", path: "github.com/miekg/dns", names: "Client", cures: []string{"Dialer", "ExchangeWithConn"}},
+	{
+		row: "github.com/miekg/dns", path: "github.com/miekg/dns", names: "Client",
+		cures: []string{"Dialer", "ExchangeWithConn"},
+	},
 	{
 		row: "github.com/miekg/dns", path: "github.com/miekg/dns",
 		names: "Exchange ExchangeContext Dial DialTimeout DialWithTLS DialTimeoutWithTLS",
 	},
 	{
-		row: "github.com/jlaffaye/ftp", path: "github.com/jlaffaye/ftp", names: "Dial Connect DialTimeout",
+		row:   "github.com/jlaffaye/ftp",
+		path:  "github.com/jlaffaye/ftp",
+		names: "Dial Connect DialTimeout",
 		cures: []string{"DialWithDialer", "DialWithDialFunc", "DialWithNetConn"},
 	},
 
-	{row: "go.temporal.io/sdk", path: "go.temporal.io/sdk/internal", names: "ClientOptions", cures: []string{"ConnectionOptions"}},
-	{row: "k8s.io/client-go", path: "k8s.io/client-go/rest", names: "Config InClusterConfig", cures: []string{"Dial", "Transport"}},
-	{row: "k8s.io/client-go", path: "k8s.io/client-go/tools/clientcmd", names: "BuildConfigFromFlags", cures: []string{"Dial", "Transport"}},
-	{row: elastic, path: elastic, names: "Config", cures: []string{"Transport"}, defaultTransport: true},
-	{row: elastic, path: elastic, names: "New NewBase NewTyped", cures: []string{"WithTransport", "WithTransportOptions"}, defaultTransport: true},
+	{
+		row: "go.temporal.io/sdk", path: "go.temporal.io/sdk/internal", names: "ClientOptions",
+		cures: []string{"ConnectionOptions"},
+	},
+	{
+		row: "k8s.io/client-go", path: "k8s.io/client-go/rest", names: "Config InClusterConfig",
+		cures: []string{"Dial", "Transport"},
+	},
+	{
+		row: "k8s.io/client-go", path: "k8s.io/client-go/tools/clientcmd",
+		names: "BuildConfigFromFlags", cures: []string{"Dial", "Transport"},
+	},
+	{
+		row: elastic, path: elastic, names: "Config", cures: []string{"Transport"},
+		defaultTransport: true,
+	},
+	{
+		row: elastic, path: elastic, names: "New NewBase NewTyped",
+		cures: []string{"WithTransport", "WithTransportOptions"}, defaultTransport: true,
+	},
 	{row: elastic, path: elastic, names: "NewDefaultClient", defaultTransport: true},
 
-	{advice: "it makes its own net.Dialer; reserve the port", path: "github.com/nsqio/go-nsq", names: "NewConsumer NewProducer NewConn"},
-	{advice: "it dials by itself; dial with safedial and call jsonrpc.NewClient", path: "net/rpc/jsonrpc", names: "Dial", silent: harmlessFirst},
-	{advice: "it dials by itself; dial with safedial and call textproto.NewConn", path: "net/textproto", names: "Dial", silent: harmlessFirst},
-	{advice: "it dials by itself and takes no dialer; reserve the port", path: "log/syslog", names: "Dial", silent: localLog},
 	{
-		advice: "it dials by itself; set DialTLSContext to the DialContext of a tls.Dialer that has the NetDialer d.NetDialer()",
-		path:   "golang.org/x/net/http2", names: "Transport", cures: []string{"DialTLS", "DialTLSContext"},
+		advice: "it makes its own net.Dialer; reserve the port", path: "github.com/nsqio/go-nsq",
+		names: "NewConsumer NewProducer NewConn",
+	},
+	{
+		advice: "it dials by itself; dial with safedial and call jsonrpc.NewClient",
+		path:   "net/rpc/jsonrpc", names: "Dial", silent: harmlessFirst,
+	},
+	{
+		advice: "it dials by itself; dial with safedial and call textproto.NewConn",
+		path:   "net/textproto", names: "Dial", silent: harmlessFirst,
+	},
+	{
+		advice: "it dials by itself and takes no dialer; reserve the port", path: "log/syslog",
+		names: "Dial", silent: localLog,
+	},
+	{
+		advice: "it dials by itself; set DialTLSContext to the DialContext of a tls.Dialer " +
+			"that has the NetDialer d.NetDialer()",
+		path:  "golang.org/x/net/http2",
+		names: "Transport",
+		cures: []string{"DialTLS", "DialTLSContext"},
 	},
 }
 
@@ -174,74 +289,3 @@ const (
 )
 
 var goRedisCures = []string{"Dialer", "NewDialer"}
-
-// known has the libraries by the paths and the names of what dials.
-var known = func() map[string]*library {
-	known := make(map[string]*library)
-	for i := range libraries {
-		for name := range strings.FieldsSeq(libraries[i].names) {
-			known[libraries[i].path+"."+name] = &libraries[i]
-		}
-	}
-	return known
-}()
-
-// libraryOf returns the library whose function, type or variable obj is, or nil.
-func libraryOf(obj types.Object) *library {
-	if obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
-		return nil
-	}
-	return known[obj.Pkg().Path()+"."+obj.Name()]
-}
-
-// mostLines is how many lines of code a report has.
-const mostLines = 3
-
-const page = "https://github.com/safedial/safedial/blob/main/docs/adopt.md"
-
-// advice returns the lines of a row of docs/adopt.md, or where they are.
-func advice(row string) string {
-	code := adopt[row]
-	if len(code) > mostLines {
-		return "see " + row + " in " + page
-	}
-	return "write " + strings.Join(code, "; ") + " (" + page + ")"
-}
-
-// harmlessFirst reports whether the first argument is a Unix network.
-func harmlessFirst(c *checker, call *ast.CallExpr) bool { return c.harmlessNetwork(call, 0) }
-
-// localLog reports whether syslog.Dial writes to the local log.
-func localLog(c *checker, call *ast.CallExpr) bool {
-	if len(call.Args) == 0 {
-		return false
-	}
-	network, ok := c.text(call.Args[0])
-	return ok && network == "" || c.harmlessNetwork(call, 0)
-}
-
-// lastIsSet reports whether the last argument is not nil: proxy.Direct is reported by
-// itself.
-func lastIsSet(c *checker, call *ast.CallExpr) bool {
-	return len(call.Args) > 0 && !c.TypesInfo.Types[call.Args[len(call.Args)-1]].IsNil()
-}
-
-// unixTarget reports whether the target of a gRPC client is a Unix socket.
-func unixTarget(c *checker, call *ast.CallExpr) bool {
-	for _, arg := range call.Args {
-		if target, ok := c.text(arg); ok {
-			return strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:")
-		}
-	}
-	return false
-}
-
-// mobySocket reports whether a client has no host but the default, a Unix socket.
-func mobySocket(_ *checker, call *ast.CallExpr) bool {
-	for _, arg := range call.Args {
-		if named(arg, []string{"WithHost", "WithHostFromEnv", "FromEnv"}) {
-			return false
-		}
-	}
-	return !call.Ellipsis.IsValid()
-}

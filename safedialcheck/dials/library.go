@@ -12,7 +12,9 @@ import (
 
 // library checks a use of a function, a type or a variable that dials by itself: whether
 // what is made of it, or what it is made with, has a dialer. The call may be nil.
-func (c *checker) library(cur inspector.Cursor, n ast.Node, lib *library, obj types.Object, call *ast.CallExpr) {
+func (c *checker) library(
+	cur inspector.Cursor, n ast.Node, lib *library, obj types.Object, call *ast.CallExpr,
+) {
 	if lib.silent != nil && call != nil && lib.silent(c, call) {
 		return
 	}
@@ -79,7 +81,8 @@ func (c *checker) zero(cur inspector.Cursor, obj *types.TypeName) {
 		}
 	case "net/http.Transport":
 		if !made(transportFields...) {
-			c.leave(report, what, "a zero one dials by itself; set DialContext, and ForceAttemptHTTP2 too")
+			c.leave(report, what,
+				"a zero one dials by itself; set DialContext, and ForceAttemptHTTP2 too")
 		}
 	case "net/http.Client", "net/http/httputil.ReverseProxy":
 		if !made("Transport") {
@@ -114,9 +117,9 @@ func (c *checker) zeroValue(cur inspector.Cursor) (made func(...string) bool, re
 			return c.namesSet(spec.Names), t.Node()
 		}
 	case edge.Field_Type:
-		field := t.Parent()
-		if field.Parent().ParentEdgeKind() == edge.StructType_Fields && len(field.Node().(*ast.Field).Names) > 0 {
-			names := field.Node().(*ast.Field).Names
+		list := t.Parent().Parent()
+		names := t.Parent().Node().(*ast.Field).Names
+		if list.ParentEdgeKind() == edge.StructType_Fields && len(names) > 0 {
 			if c.assignedAnywhere(names) {
 				return nil, nil // what it is assigned is checked by itself
 			}

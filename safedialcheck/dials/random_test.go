@@ -16,7 +16,7 @@ import (
 
 var (
 	seed     = flag.Uint64("seed", 1, "the seed of the random programs")
-	programs = flag.Int("programs", 60, "how many random programs are fixed")
+	programs = flag.Int("programs", 30, "how many random programs are fixed")
 )
 
 // TestRandomPrograms makes programs that use net.Dialer in many ways, has the tool fix
@@ -30,7 +30,8 @@ func TestRandomPrograms(t *testing.T) {
 	}
 	dir := module(t, files)
 	for _, p := range load(t, dir) {
-		require.Empty(t, p.Errors, "%s is wrong before it is fixed:\n%s", p.PkgPath, files[strings.TrimPrefix(p.PkgPath, "fixed/")+"/p.go"])
+		name := strings.TrimPrefix(p.PkgPath, "fixed/") + "/p.go"
+		require.Empty(t, p.Errors, "it is wrong before it is fixed:\n%s", files[name])
 	}
 	tool := filepath.Join(t.TempDir(), "safedialcheck")
 	output, err := exec.Command("go", "build", "-o", tool, "..").CombinedOutput()
@@ -57,36 +58,71 @@ func TestRandomPrograms(t *testing.T) {
 // A program is what a random program is made of.
 type program struct {
 	*rand.Rand
-	values, pointers []string // expressions of a net.Dialer and of a *net.Dialer that can be assigned to
+	values, pointers []string // variables of type net.Dialer, and of type *net.Dialer
 	body             strings.Builder
 }
 
 // fixedPart is in each program: what its statements can use.
-const fixedPart = `
+const fixedPart = `package p
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"time"
+)
+
+var _ = context.Background
+var _ tls.Config
+var _ http.Header
+var _ time.Duration
+
+type generic[T any] struct {
+	d net.Dialer
+	t T
+}
+
+type single struct{ d net.Dialer }
+
+var shared net.Dialer
+
 type iface interface{ Dial(network, address string) (net.Conn, error) }
 
-func takeValue(net.Dialer)       {}
-func takePointer(d *net.Dialer)  { _ = d }
-func takeInterface(iface)        {}
-func takeAny(any)                {}
-func id[T any](t T) T            { return t }
-func result() *net.Dialer        { return shared2 }
+func takeValue(net.Dialer)      {}
+func takePointer(d *net.Dialer) { _ = d }
+func takeInterface(iface)       {}
+func takeAny(any)               {}
+func id[T any](t T) T           { return t }
+func result() *net.Dialer       { return shared2 }
+
+`
+
+const dotProgram = `package p
+
+import . "net"
+
+var shared Dialer
+
+func f() {
+	shared.Dial("tcp", "")
+	_ = (&Dialer{}).Dial
+	_, _ = Dial("tcp", "")
+}
 `
 
 // randomProgram returns a program of which each statement is right.
 func randomProgram(r *rand.Rand) string {
 	p := &program{Rand: r}
 	if r.IntN(8) == 0 {
-		return "package p\n\nimport . \"net\"\n\nvar shared Dialer\n\nfunc f() {\n\tshared.Dial(\"tcp\", \"\")\n\t_ = (&Dialer{}).Dial\n\t_, _ = Dial(\"tcp\", \"\")\n}\n"
+		return dotProgram
 	}
 	var head strings.Builder
-	head.WriteString("package p\n\nimport (\n\t\"context\"\n\t\"crypto/tls\"\n\t\"net\"\n\t\"net/http\"\n\t\"time\"\n)\n\n")
-	head.WriteString("var _ = context.Background\nvar _ tls.Config\nvar _ http.Header\nvar _ time.Duration\n")
-	fmt.Fprintf(&head, "type client struct {\n\t%s\n\t%s\n\tname string\n}\n", p.pick("d net.Dialer", "D net.Dialer; d net.Dialer"), p.pick("p *net.Dialer", "p, q *net.Dialer"))
-	fmt.Fprintf(&head, "type generic[T any] struct {\n\td net.Dialer\n\tt T\n}\n")
-	fmt.Fprintf(&head, "type single struct{ d net.Dialer }\n")
-	fmt.Fprintf(&head, "var shared net.Dialer\nvar shared2 = %s\n", p.pick("&net.Dialer{}", "new(net.Dialer)", "&shared"))
 	head.WriteString(fixedPart)
+	fmt.Fprintf(&head, "type client struct {\n\t%s\n\t%s\n\tname string\n}\n",
+		p.pick("d net.Dialer", "D net.Dialer; d net.Dialer"),
+		p.pick("p *net.Dialer", "p, q *net.Dialer"))
+	fmt.Fprintf(&head, "var shared2 = %s\n", p.pick("&net.Dialer{}", "new(net.Dialer)", "&shared"))
 	for i := range 1 + r.IntN(3) {
 		p.function(i)
 	}
@@ -97,17 +133,21 @@ func randomProgram(r *rand.Rand) string {
 func (p *program) function(i int) {
 	p.values = []string{"shared", "x.d", "y.d", "g.d", "v", "s.d"}
 	p.pointers = []string{"shared2", "x.p", "y.p", "w", "param"}
-	parameter := p.pick("ctx context.Context", "ctx context.Context, new int", "ctx context.Context, safedial string")
-	fmt.Fprintf(&p.body, "\nfunc f%d(param *net.Dialer, %s) {\n", i, parameter)
-	shadowed := strings.Contains(parameter, "new int")
+	parameter := p.pick("n int", "new int", "safedial string")
+	fmt.Fprintf(&p.body, "\nfunc f%d(param *net.Dialer, ctx context.Context, %s) {\n", i, parameter)
+	shadowed := parameter == "new int"
 	for _, declaration := range []string{
-		"var x client", "y := " + p.pick("&client{}", "&client{d: net.Dialer{}}", "&client{p: &net.Dialer{}, name: \"a\"}"),
-		"var g generic[int]", "v := " + p.pick("net.Dialer{}", "net.Dialer{Timeout: time.Second}"),
-		"var w = " + p.pick("&net.Dialer{}", "(&net.Dialer{Timeout: 1})"), "var s single",
+		"var x client",
+		"y := " + p.pick("&client{}", "&client{d: net.Dialer{}}", "&client{p: &net.Dialer{}}"),
+		"var g generic[int]",
+		"v := " + p.pick("net.Dialer{}", "net.Dialer{Timeout: time.Second}"),
+		"var w = " + p.pick("&net.Dialer{}", "(&net.Dialer{Timeout: 1})"),
+		"var s single",
 	} {
 		fmt.Fprintf(&p.body, "\t%s\n", declaration)
 	}
-	p.body.WriteString("\tx.name, y.name, g.t = \"\", \"\", 0\n\tv.Timeout, w.Timeout, s.d.Timeout = 1, 1, 1\n\t_ = ctx\n")
+	p.body.WriteString("\tx.name, y.name, g.t, _ = \"\", \"\", 0, ctx\n")
+	p.body.WriteString("\tv.Timeout, w.Timeout, s.d.Timeout = 1, 1, 1\n")
 	for range 2 + p.IntN(5) {
 		statement := p.statement()
 		if shadowed {
@@ -122,24 +162,38 @@ func (p *program) function(i int) {
 // *net.Dialer; a value of either is a lower-case letter.
 func (p *program) statement() string {
 	s := p.pick(
-		"V.Dial(\"tcp\", \"\")", "P.Dial(\"tcp\", \"\")", "P.DialContext(ctx, \"tcp\", \"\")", "V.Timeout = time.Second", "P.Timeout++",
-		"V = v", "P = p", "P = &V", "*(&V) = v", "*P = v", "V = *P", "(V) = (v)", "P, V = p, v", "V, shared = shared, V",
-		"takeValue(V)", "takePointer(P)", "takePointer(&V)", "takePointer(p)", "takeInterface(P)", "takeInterface(&V)", "takeAny(P)", "takeAny(V)",
-		"_ = id(V)", "_ = id(P)", "V = id(v)", "P = id(p)", "_ = id[iface](P)", "takePointer((&V))",
-		"_ = client{d: v}", "_ = &client{p: p}", "_ = single{v}", "_ = []single{{v}}", "_ = []*single{{d: v}}", "s = single{d: V}",
-		"{ var u struct{ d net.Dialer }; u = s; _ = u }", "{ u := struct{ d net.Dialer }{v}; s = u }", "_ = struct{ d net.Dialer }(s)",
-		"_ = map[string]net.Dialer{\"a\": v}", "_ = []*net.Dialer{p, P}", "for _, d := range []net.Dialer{v} { d.Dial(\"tcp\", \"\") }",
-		"func() { V.Dial(\"tcp\", \"\") }()", "go P.Dial(\"tcp\", \"\")", "defer takePointer(P)", "dial := V.Dial; _ = dial", "dial := (*net.Dialer).Dial; dial(P, \"tcp\", \"\")",
-		"if P == nil { P = p }", "if P != nil { P.Dial(\"tcp\", \"\") }", "P = result()", "P = param", "param = p", "_ = P.Timeout + V.Timeout",
-		"tls.DialWithDialer(P, \"tcp\", \"\", nil)", "tls.DialWithDialer(p, \"tcp\", \"\", nil)", "tls.DialWithDialer(&V, \"tcp\", \"\", nil)",
-		"_ = tls.Dialer{NetDialer: P}", "_ = tls.Dialer{NetDialer: p}", "_ = tls.Dialer{P, nil}", "_ = []*tls.Dialer{{}}", "_ = tls.Dialer{}",
-		"_ = http.Transport{ForceAttemptHTTP2: true}", "_ = http.Transport{DialContext: P.DialContext}", "tls.Dial(\"tcp\", \"\", nil)",
-		"net.Dial(\"tcp\", \"\")", "dial := net.Dial; _ = dial", "net.DialTimeout(\"tcp\", \"\", 1)", "_ = (net.Dial)", "net.DialTCP(\"tcp\", nil, nil)",
-		"ch := make(chan *net.Dialer, 1); ch <- P", "var i iface = P; _ = i", "var i iface = p; _ = i", "switch d := any(P).(type) { case *net.Dialer: _ = d }",
-		"var a [2]net.Dialer; a[0] = V", "type local struct { net.Dialer }; _ = local{Dialer: v}", "type mine net.Dialer; _ = mine(V)",
-		"{ net := 1; _ = net }", "{ safedial := V; safedial.Dial(\"tcp\", \"\") }", "var d net.Dialer; d.KeepAlive = 1; d.Dial(\"udp\", \"\")",
-		"var d, e net.Dialer; _, _ = d.Timeout, e.Timeout", "d := net.Dialer{}; e := &d; e.Dial(\"tcp\", \"\")", "d := new(net.Dialer); d.LocalAddr = nil; takePointer(d)",
-		"_ = V.Resolver", "V.Control = nil", "*V.Resolver = net.Resolver{}", "_ = &V.Timeout", "_ = func() *net.Dialer { return p }", "_ = func() iface { return p }",
+		`V.Dial("tcp", "")`, `P.Dial("tcp", "")`, `P.DialContext(ctx, "tcp", "")`,
+		"V.Timeout = time.Second", "P.Timeout++", "V = v", "P = p", "P = &V", "*(&V) = v",
+		"*P = v", "V = *P", "(V) = (v)", "P, V = p, v", "V, shared = shared, V", "takeValue(V)",
+		"takePointer(P)", "takePointer(&V)", "takePointer(p)", "takeInterface(P)",
+		"takeInterface(&V)", "takeAny(P)", "takeAny(V)", "_ = id(V)", "_ = id(P)", "V = id(v)",
+		"P = id(p)", "_ = id[iface](P)", "takePointer((&V))", "_ = client{d: v}",
+		"_ = &client{p: p}", "_ = single{v}", "_ = []single{{v}}", "_ = []*single{{d: v}}",
+		"s = single{d: V}", "{ var u struct{ d net.Dialer }; u = s; _ = u }",
+		"{ u := struct{ d net.Dialer }{v}; s = u }", "_ = struct{ d net.Dialer }(s)",
+		`_ = map[string]net.Dialer{"a": v}`, "_ = []*net.Dialer{p, P}",
+		`for _, d := range []net.Dialer{v} { d.Dial("tcp", "") }`,
+		`func() { V.Dial("tcp", "") }()`, `go P.Dial("tcp", "")`, "defer takePointer(P)",
+		"dial := V.Dial; _ = dial", `dial := (*net.Dialer).Dial; dial(P, "tcp", "")`,
+		"if P == nil { P = p }", `if P != nil { P.Dial("tcp", "") }`, "P = result()", "P = param",
+		"param = p", "_ = P.Timeout + V.Timeout", `tls.DialWithDialer(P, "tcp", "", nil)`,
+		`tls.DialWithDialer(p, "tcp", "", nil)`, `tls.DialWithDialer(&V, "tcp", "", nil)`,
+		"_ = tls.Dialer{NetDialer: P}", "_ = tls.Dialer{NetDialer: p}", "_ = tls.Dialer{P, nil}",
+		"_ = []*tls.Dialer{{}}", "_ = tls.Dialer{}", "_ = http.Transport{ForceAttemptHTTP2: true}",
+		"_ = http.Transport{DialContext: P.DialContext}", `tls.Dial("tcp", "", nil)`,
+		`net.Dial("tcp", "")`, "dial := net.Dial; _ = dial", `net.DialTimeout("tcp", "", 1)`,
+		"_ = (net.Dial)", `net.DialTCP("tcp", nil, nil)`,
+		"ch := make(chan *net.Dialer, 1); ch <- P", "var i iface = P; _ = i",
+		"var i iface = p; _ = i", "switch d := any(P).(type) { case *net.Dialer: _ = d }",
+		"var a [2]net.Dialer; a[0] = V", "type local struct { net.Dialer }; _ = local{Dialer: v}",
+		"type mine net.Dialer; _ = mine(V)", "{ net := 1; _ = net }",
+		`{ safedial := V; safedial.Dial("tcp", "") }`,
+		`var d net.Dialer; d.KeepAlive = 1; d.Dial("udp", "")`,
+		"var d, e net.Dialer; _, _ = d.Timeout, e.Timeout",
+		`d := net.Dialer{}; e := &d; e.Dial("tcp", "")`,
+		"d := new(net.Dialer); d.LocalAddr = nil; takePointer(d)", "_ = V.Resolver",
+		"V.Control = nil", "*V.Resolver = net.Resolver{}", "_ = &V.Timeout",
+		"_ = func() *net.Dialer { return p }", "_ = func() iface { return p }",
 	)
 	if strings.Contains(s, "; ") && !strings.HasPrefix(s, "{") {
 		s = "{ " + s + " }"
@@ -151,16 +205,24 @@ func (p *program) statement() string {
 func (p *program) fill(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		alone := (i == 0 || !isWord(s[i-1])) && (i+1 == len(s) || s[i+1] == '.' || !isWord(s[i+1]))
+		before := i > 0 && isWord(s[i-1])
+		after := byte(';')
+		if i+1 < len(s) {
+			after = s[i+1]
+		}
 		switch {
-		case alone && s[i] == 'V':
+		case before || after != '.' && isWord(after):
+			b.WriteByte(s[i])
+		case s[i] == 'V':
 			b.WriteString(p.pick(p.values...))
-		case alone && s[i] == 'P':
+		case s[i] == 'P':
 			b.WriteString(p.pick(p.pointers...))
-		case alone && s[i] == 'v' && i+1 < len(s) && strings.IndexByte(",)};", s[i+1]) >= 0 || alone && s[i] == 'v' && i+1 == len(s):
-			b.WriteString(p.pick("net.Dialer{}", "net.Dialer{Timeout: 1}", "*new(net.Dialer)", "shared", "(net.Dialer{})"))
-		case alone && s[i] == 'p' && (i+1 == len(s) || s[i+1] != ':'):
-			b.WriteString(p.pick("&net.Dialer{}", "new(net.Dialer)", "&net.Dialer{KeepAlive: 1}", "shared2", "&shared", "(&net.Dialer{})", "nil"))
+		case s[i] == 'v' && strings.IndexByte(",)};", after) >= 0:
+			b.WriteString(p.pick("net.Dialer{}", "net.Dialer{Timeout: 1}", "*new(net.Dialer)",
+				"shared", "(net.Dialer{})"))
+		case s[i] == 'p' && after != ':':
+			b.WriteString(p.pick("&net.Dialer{}", "new(net.Dialer)", "&net.Dialer{KeepAlive: 1}",
+				"shared2", "&shared", "(&net.Dialer{})", "nil"))
 		default:
 			b.WriteByte(s[i])
 		}
@@ -169,7 +231,8 @@ func (p *program) fill(s string) string {
 }
 
 func isWord(b byte) bool {
-	return b == '_' || b == '.' || b == '"' || '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+	return strings.IndexByte("_.\"", b) >= 0 ||
+		'0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
 }
 
 func (p *program) pick(from ...string) string { return from[p.IntN(len(from))] }

@@ -3,6 +3,7 @@ package dials
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -56,7 +57,8 @@ func (c *checker) build(safedial *types.Package, edits []analysis.TextEdit) erro
 		if err != nil {
 			return err
 		}
-		parsed, err := parser.ParseFile(fset, c.Fset.File(f.FileStart).Name(), text, parser.SkipObjectResolution)
+		name := c.Fset.File(f.FileStart).Name()
+		parsed, err := parser.ParseFile(fset, name, text, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -73,13 +75,20 @@ func (c *checker) build(safedial *types.Package, edits []analysis.TextEdit) erro
 		GoVersion: c.Pkg.GoVersion(), Sizes: c.TypesSizes, Importer: imported,
 		Error: func(err error) {
 			e, ok := errors.AsType[types.Error](err)
-			if first == nil && ok && !strings.HasPrefix(e.Msg, "could not import") && !strings.Contains(e.Msg, "and not used") {
+			if first == nil && ok && !harmlessError(e.Msg) {
 				first = errors.New(e.Msg)
 			}
 		},
 	}
 	_, _ = config.Check(c.Pkg.Path(), fset, files, nil)
 	return first
+}
+
+// harmlessError reports whether an error is about an import that is not known here, or
+// that what applies the fixes removes.
+func harmlessError(message string) bool {
+	return strings.HasPrefix(message, "could not import") ||
+		strings.Contains(message, "imported") && strings.Contains(message, "and not used")
 }
 
 // edited returns the text of a file with the edits. Equal edits are one: several fixes
@@ -93,7 +102,7 @@ func (c *checker) edited(f *ast.File, edits []analysis.TextEdit) ([]byte, error)
 	var own []analysis.TextEdit
 	seen := make(map[string]bool)
 	for _, edit := range edits {
-		key := strconv.Itoa(int(edit.Pos)) + "-" + strconv.Itoa(int(edit.End)) + string(edit.NewText)
+		key := fmt.Sprint(edit.Pos, edit.End, string(edit.NewText))
 		if f.FileStart <= edit.Pos && edit.Pos <= f.FileEnd && !seen[key] {
 			seen[key] = true
 			own = append(own, edit)
@@ -157,15 +166,17 @@ func (c *checker) safedial() *types.Package {
 
 // members are the fields and methods that net.Dialer and safedial.Dialer have in common.
 var members = []string{
-	"Timeout", "Deadline", "LocalAddr", "DualStack", "FallbackDelay", "KeepAlive", "KeepAliveConfig", "Resolver",
-	"Cancel", "Control", "ControlContext",
-	"Dial", "DialContext", "DialIP", "DialTCP", "DialUDP", "DialUnix", "MultipathTCP", "SetMultipathTCP",
+	"Timeout", "Deadline", "LocalAddr", "DualStack", "FallbackDelay", "KeepAlive",
+	"KeepAliveConfig", "Resolver", "Cancel", "Control", "ControlContext",
+	"Dial", "DialContext", "DialIP", "DialTCP", "DialUDP", "DialUnix",
+	"MultipathTCP", "SetMultipathTCP",
 }
 
 // addDialer declares a Dialer with the common members, a field and a method more, and the
 // function DialContext.
 func addDialer(pkg *types.Package, nd *types.Named) {
-	fields := []*types.Var{types.NewField(token.NoPos, pkg, "MaxRetries", types.Typ[types.Int], false)}
+	own := types.NewField(token.NoPos, pkg, "MaxRetries", types.Typ[types.Int], false)
+	fields := []*types.Var{own}
 	s := nd.Underlying().(*types.Struct)
 	for v := range s.Fields() {
 		if slices.Contains(members, v.Name()) {
@@ -177,7 +188,8 @@ func addDialer(pkg *types.Package, nd *types.Named) {
 	pkg.Scope().Insert(name)
 	add := func(name string, params, results *types.Tuple) {
 		recv := types.NewVar(token.NoPos, pkg, "d", types.NewPointer(d))
-		d.AddMethod(types.NewFunc(token.NoPos, pkg, name, types.NewSignatureType(recv, nil, nil, params, results, false)))
+		sig := types.NewSignatureType(recv, nil, nil, params, results, false)
+		d.AddMethod(types.NewFunc(token.NoPos, pkg, name, sig))
 	}
 	for f := range nd.Methods() {
 		sig := f.Signature()

@@ -39,7 +39,11 @@ func (p plugin) BuildAnalyzers() ([]*analysis.Analyzer, error) {
 			return nil, fmt.Errorf("range: %w", err)
 		}
 	}
-	for name, value := range map[string]bool{"tests": p.settings.Tests, "defaulttransport": p.settings.DefaultTransport} {
+	flags := map[string]bool{
+		"tests":            p.settings.Tests,
+		"defaulttransport": p.settings.DefaultTransport,
+	}
+	for name, value := range flags {
 		if err := dials.Analyzer.Flags.Set(name, fmt.Sprint(value)); err != nil {
 			return nil, err
 		}
@@ -48,4 +52,4 @@ func (p plugin) BuildAnalyzers() ([]*analysis.Analyzer, error) {
 }
 
 // GetLoadMode returns the mode for analyzers that need types.
-func (p plugin) GetLoadMode() string { return register.LoadModeTypesInfo }
+func (plugin) GetLoadMode() string { return register.LoadModeTypesInfo }

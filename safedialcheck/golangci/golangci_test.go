@@ -19,7 +19,7 @@ import (
 	"github.com/safedial/safedial/safedialcheck/listenports"
 )
 
-var custom = flag.Bool("custom", false, "build a golangci-lint with the plugin, and run it; it takes minutes")
+var custom = flag.Bool("custom", false, "build a golangci-lint with the plugin, and run it")
 
 const (
 	config = `version: "2"
@@ -53,6 +53,18 @@ func listen() { net.Listen("tcp", ":30000") }
 import "net"
 
 func only() { net.Dial("tcp", "a:80") }
+`
+	get = `package get
+
+import "net/http"
+
+func Get() { http.Get("http://a") }
+`
+	program = `package main
+
+import "p/get"
+
+func main() { get.Get() }
 `
 )
 
@@ -97,9 +109,9 @@ func TestCustom(t *testing.T) {
 	require.NoError(t, err)
 	root := filepath.Dir(plugin)
 	dir := t.TempDir()
+	const path = "github.com/safedial/safedial/safedialcheck"
 	write(t, dir, ".custom-gcl.yml", fmt.Sprintf("version: %s\nname: gcl\nplugins:\n"+
-		"  - module: github.com/safedial/safedial/safedialcheck\n"+
-		"    import: github.com/safedial/safedial/safedialcheck/golangci\n    path: %s\n", version[1], plugin))
+		"  - module: %s\n    import: %[2]s/golangci\n    path: %s\n", version[1], path, plugin))
 	cloneFromProxy(t, version[1])
 	lint := filepath.Join(dir, "golangci-lint")
 	t.Setenv("GOBIN", dir)
@@ -112,15 +124,20 @@ func TestCustom(t *testing.T) {
 	write(t, work, ".golangci.yml", config)
 	write(t, work, "p.go", source)
 	write(t, work, "only.go", only)
-	printed := output(t, work, filepath.Join(dir, "gcl"), "run", "--issues-exit-code=0", "./...")
+	write(t, work, "get/get.go", get)
+	write(t, work, "cmd/main.go", program)
+	lint = filepath.Join(dir, "gcl")
+	printed := output(t, work, lint, "run", "--issues-exit-code=0", "./...")
 	t.Log(printed)
 	assert.Contains(t, printed, "p.go:5:16: dials: net.Dial does not use safedial (safedial)")
 	assert.Contains(t, printed, "only.go:5:15: dials: net.Dial does not use safedial (safedial)")
 	assert.Contains(t, printed, "p.go:12:35: listenports: port 30000 lies in the local port range 30000-60999")
+	assert.Contains(t, printed, "main.go:5:6: dials: http.DefaultTransport does not use safedial; left as it is: "+
+		"the program uses it (http.Get in p/get/get.go:5)")
 	assert.NotContains(t, printed, "p.go:8:")
 	assert.NotContains(t, printed, "p.go:9:")
 
-	printed = output(t, work, filepath.Join(dir, "gcl"), "run", "--fix", "--issues-exit-code=0", "./...")
+	printed = output(t, work, lint, "run", "--fix", "--issues-exit-code=0", "./...")
 	t.Log(printed)
 	assert.NotContains(t, printed, "net.Dial")
 	t.Log(output(t, work, "cat", "p.go", "only.go"))
@@ -131,14 +148,16 @@ func TestCustom(t *testing.T) {
 func cloneFromProxy(t *testing.T, version string) {
 	t.Helper()
 	var module struct{ Dir string }
-	text := output(t, t.TempDir(), "go", "mod", "download", "-json", "github.com/golangci/golangci-lint/v2@"+version)
+	text := output(t, t.TempDir(), "go", "mod", "download", "-json",
+		"github.com/golangci/golangci-lint/v2@"+version)
 	require.NoError(t, json.Unmarshal([]byte(text), &module))
 	repository := filepath.Join(t.TempDir(), "golangci-lint.git")
 	require.NoError(t, os.CopyFS(repository, os.DirFS(module.Dir)))
 	output(t, repository, "chmod", "-R", "u+w", ".")
 	output(t, repository, "git", "init", "-q")
 	output(t, repository, "git", "add", "-Af")
-	output(t, repository, "git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-qm", "Release")
+	output(t, repository, "git", "-c", "user.name=test", "-c", "user.email=test@example.com",
+		"commit", "-qm", "Release")
 	output(t, repository, "git", "tag", version)
 	t.Setenv("GIT_CONFIG_COUNT", "1")
 	t.Setenv("GIT_CONFIG_KEY_0", "url."+repository+".insteadOf")
@@ -147,6 +166,7 @@ func cloneFromProxy(t *testing.T, version string) {
 
 func write(t *testing.T, dir, name, text string) {
 	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 }
 

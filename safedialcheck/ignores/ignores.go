@@ -22,12 +22,11 @@ var Analyzer = &analysis.Analyzer{
 
 func run(pass *analysis.Pass) (any, error) {
 	for _, d := range ignore.Of(pass).All() {
-		pos := d.Comment.Pos()
 		switch {
 		case d.Reason == "":
-			pass.Report(analysis.Diagnostic{Pos: pos, End: d.Comment.End(), Message: "safedial:ignore needs a reason after it"})
+			pass.ReportRangef(d.Comment, "safedial:ignore needs a reason after it")
 		case !used(pass, dials.Analyzer, d) && !used(pass, listenports.Analyzer, d):
-			pass.Report(analysis.Diagnostic{Pos: pos, End: d.Comment.End(), Message: "safedial:ignore suppresses no report; remove it"})
+			pass.ReportRangef(d.Comment, "safedial:ignore suppresses no report; remove it")
 		}
 	}
 	return nil, nil

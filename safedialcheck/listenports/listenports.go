@@ -26,8 +26,9 @@ import (
 
 // Analyzer reports constant ports in the local port range that a program listens on.
 var Analyzer = &analysis.Analyzer{
-	Name:       "listenports",
-	Doc:        "report constant ports in the local port range that a program listens on\n\nAn outgoing connection may have such a port.",
+	Name: "listenports",
+	Doc: "report constant ports in the local port range that a program listens on\n\n" +
+		"An outgoing connection may have such a port.",
 	URL:        "https://pkg.go.dev/github.com/safedial/safedial/safedialcheck/listenports",
 	Requires:   []*analysis.Analyzer{inspect.Analyzer},
 	FactTypes:  []analysis.Fact{(*listens)(nil)},

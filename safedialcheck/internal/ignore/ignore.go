@@ -61,7 +61,8 @@ func (l *List) add(comment *ast.Comment, group *ast.CommentGroup, reason string,
 	if strings.TrimSpace(string(before)) == "" {
 		line = l.fset.Position(group.End()).Line + 1
 	}
-	l.directives = append(l.directives, &Directive{Comment: comment, Reason: reason, file: at.Filename, line: line})
+	d := &Directive{Comment: comment, Reason: reason, file: at.Filename, line: line}
+	l.directives = append(l.directives, d)
 }
 
 // All returns the directives in the order of the files.
