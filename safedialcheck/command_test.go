@@ -22,7 +22,7 @@ const (
 		"\tnet.Dial(\"tcp\", \"a:80\") //safedial:ignore the server never stops\n}\n"
 	unused       = "package p\n\n//safedial:ignore the server never stops\nfunc dial() {}\n"
 	badRangeLine = `safedialcheck: flag -range: "foo" is not a port range such as 32768-60999`
-	tagged       = "//go:build tagged\n\n" + dialing
+	tagged       = "//go:build tagged\n\n" + unused
 )
 
 // TestExitStatus runs the tool as a user does.
@@ -38,8 +38,8 @@ func TestExitStatus(t *testing.T) {
 		{"report", dialing, []string{"./..."}, 1, "p.go:5:15: net.Dial does not use safedial"},
 		{"suppressed", ignored, []string{"./..."}, 0, ""},
 		{"unused", unused, []string{"./..."}, 1, "safedial:ignore suppresses no report; remove it"},
-		{"other check", dialing, []string{"-listenports", "./..."}, 0, ""},
-		{"build tag", tagged, []string{"-tags=tagged"}, 1, "net.Dial does not use safedial"},
+		{"other check", unused, []string{"-listenports", "./..."}, 0, ""},
+		{"build tag", tagged, []string{"-tags=tagged"}, 1, "suppresses no report; remove it"},
 		{"no packages named", dialing, nil, 1, "net.Dial does not use safedial"},
 		{"other folder", dialing, []string{"-C", "."}, 1, "net.Dial does not use safedial"},
 		{"wrong range", dialing, []string{"-range", "foo", "./..."}, 2, badRangeLine},
@@ -128,16 +128,16 @@ func TestInstall(t *testing.T) {
 	t.Setenv("GOPROXY", "file://"+proxy+",file://"+env[1]+"/cache/download,"+env[0])
 	status, output := start(t, t.TempDir(), "go", "install", path+"@latest")
 	require.Equal(t, 0, status, output)
-	work := folder(t, dialing)
+	work := folder(t, unused)
 	status, output = start(t, work, filepath.Join(bin, "safedialcheck"), "./...")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, output, "net.Dial does not use safedial")
+	assert.Contains(t, output, "safedial:ignore suppresses no report")
 
 	status, output = start(t, work, "go", "get", "-tool", path+"@latest")
 	require.Equal(t, 0, status, output)
 	status, output = start(t, work, "go", "tool", "safedialcheck", "./...")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, output, "net.Dial does not use safedial")
+	assert.Contains(t, output, "safedial:ignore suppresses no report")
 }
 
 // build builds the tool.
