@@ -41,6 +41,8 @@ func (c *checker) assignedTo(cur inspector.Cursor) *types.Var {
 				}
 			}
 		}
+	case edge.CompositeLit_Elts:
+		return c.positional(cur.Parent().Node().(*ast.CompositeLit), i)
 	}
 	return nil
 }
@@ -67,7 +69,7 @@ func (c *checker) expected(cur inspector.Cursor) types.Type {
 	case edge.CallExpr_Args:
 		return c.parameter(cur.Parent().Node().(*ast.CallExpr), i)
 	case edge.KeyValueExpr_Value, edge.CompositeLit_Elts:
-		return c.element(cur, kind, i)
+		return c.element(cur, kind)
 	case edge.AssignStmt_Rhs:
 		assign := cur.Parent().Node().(*ast.AssignStmt)
 		if len(assign.Lhs) == len(assign.Rhs) {
@@ -104,7 +106,7 @@ func (c *checker) parameter(call *ast.CallExpr, i int) types.Type {
 
 // element returns the type of the field, or of the elements, that an expression of
 // a composite literal is for.
-func (c *checker) element(cur inspector.Cursor, kind edge.Kind, i int) types.Type {
+func (c *checker) element(cur inspector.Cursor, kind edge.Kind) types.Type {
 	parent := cur.Parent()
 	if kind == edge.KeyValueExpr_Value {
 		parent = parent.Parent()
@@ -113,13 +115,10 @@ func (c *checker) element(cur inspector.Cursor, kind edge.Kind, i int) types.Typ
 	if !ok {
 		return nil
 	}
-	switch t := types.Unalias(c.TypesInfo.TypeOf(lit)).Underlying().(type) {
+	switch t := elem(c.TypesInfo.TypeOf(lit)).Underlying().(type) {
 	case *types.Struct:
 		if v := c.assignedTo(cur); v != nil {
 			return v.Type()
-		}
-		if kind == edge.CompositeLit_Elts && i < t.NumFields() {
-			return t.Field(i).Type()
 		}
 	case interface{ Elem() types.Type }:
 		return t.Elem()

@@ -3,8 +3,11 @@ package dials
 import (
 	"fmt"
 	"go/ast"
+	"go/token"
 	"go/types"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/ast/edge"
@@ -13,25 +16,57 @@ import (
 
 // mainAdvice names the line that switches http.DefaultTransport, with the Timeout and
 // the KeepAlive that net/http dials with.
-const mainAdvice = "a line in main switches it: http.DefaultTransport.(*http.Transport).DialContext = " +
+const mainAdvice = "http.DefaultTransport.(*http.Transport).DialContext = " +
 	"(&safedial.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext"
 
-// defaultTransport reports a use of http.DefaultTransport, unless it sets the
-// transport's dial function.
-func (c *checker) defaultTransport(cur inspector.Cursor, what string) {
-	n := qualified(cur)
-	report := n.Node()
-	if n.ParentEdgeKind() == edge.AssignStmt_Lhs {
-		return // it becomes another transport
+// mostPlaces is how many uses of http.DefaultTransport a report of main names.
+const mostPlaces = 3
+
+// transports is the fact that a package, or one that it imports, uses
+// http.DefaultTransport or sets what it dials with.
+type transports struct {
+	Places   []string // the first uses
+	Switched bool
+}
+
+// AFact marks transports as a fact.
+func (*transports) AFact() {}
+
+func (t *transports) String() string {
+	return fmt.Sprintf("transports %s %t", strings.Join(t.Places, ", "), t.Switched)
+}
+
+// exportTransports tells the packages that import this one of its transports, and adds
+// those of the packages that it imports to its own.
+func (c *checker) exportTransports() {
+	for _, imported := range c.Pkg.Imports() {
+		var t transports
+		if c.ImportPackageFact(imported, &t) {
+			c.places = append(c.places, t.Places...)
+			c.switched = c.switched || t.Switched
+		}
 	}
+	slices.Sort(c.places)
+	c.places = slices.Compact(c.places)
+	c.places = c.places[:min(len(c.places), mostPlaces)]
+	if len(c.places) > 0 || c.switched {
+		c.ExportPackageFact(&transports{Places: c.places, Switched: c.switched})
+	}
+}
+
+// defaultTransport checks a use of http.DefaultTransport.
+func (c *checker) defaultTransport(cur inspector.Cursor, what string) {
+	n := unparen(qualified(cur))
+	report := n.Node()
 	for {
 		switch n.ParentEdgeKind() {
+		case edge.AssignStmt_Lhs:
+			return // it becomes another transport, or dials otherwise
 		case edge.TypeAssertExpr_X, edge.ParenExpr_X, edge.CallExpr_Fun:
 			n = n.Parent()
 			continue
 		case edge.SelectorExpr_X:
-			sel := n.Parent().Node().(*ast.SelectorExpr)
-			if sel.Sel.Name == "DialContext" || sel.Sel.Name == "CloseIdleConnections" {
+			if n.Parent().Node().(*ast.SelectorExpr).Sel.Name == "CloseIdleConnections" {
 				return
 			}
 			n = n.Parent()
@@ -39,22 +74,70 @@ func (c *checker) defaultTransport(cur inspector.Cursor, what string) {
 		}
 		break
 	}
-	if !c.setLater(n, "DialContext", "Dial", "Transport") {
-		c.leave(report, what, "it uses http.DefaultTransport; "+mainAdvice)
+	if c.setLater(n, "DialContext", "Dial", "Transport") {
+		return
+	}
+	call, ok := n.Node().(*ast.CallExpr)
+	if ok && early(n) && strings.HasSuffix(types.ExprString(call.Fun), ".Clone") {
+		c.leave(report, what,
+			"it is copied before main can set its DialContext; set that of the copy")
+		return
+	}
+	c.usesDefault(report, what)
+}
+
+// early reports whether an expression is evaluated before main, for a variable of the
+// package.
+func early(e inspector.Cursor) bool {
+	for range e.Enclosing((*ast.FuncDecl)(nil), (*ast.FuncLit)(nil)) {
+		return false
+	}
+	return true
+}
+
+// usesDefault notes a use of http.DefaultTransport, which a line in main cures. In a test
+// file, it reports the use if the package does not have the line.
+func (c *checker) usesDefault(n ast.Node, what string) {
+	at := c.Fset.Position(n.Pos())
+	if strings.HasSuffix(at.Filename, "_test.go") {
+		if !c.switched {
+			c.leave(n, what,
+				"it uses http.DefaultTransport; a line in TestMain switches it: "+mainAdvice)
+		}
+		return
+	}
+	path := c.Pkg.Path()
+	if path == "net/http" || strings.HasPrefix(path, "net/http/") || c.ignored.Covers(n.Pos()) {
+		return
+	}
+	file := filepath.Base(at.Filename)
+	c.places = append(c.places, fmt.Sprintf("%s in %s/%s:%d", what, path, file, at.Line))
+}
+
+// mainFuncs checks the functions main of a program.
+func (c *checker) mainFuncs() {
+	if c.Pkg.Name() != "main" || c.switched {
+		return
+	}
+	for _, file := range c.Files {
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if ok && f.Recv == nil && f.Name.Name == "main" && f.Body != nil && !c.generated(file) {
+				c.mainFunc(f)
+			}
+		}
 	}
 }
 
-// mainFunc offers the line for http.DefaultTransport in main, if the package or what
-// it uses of others imports net/http. With -defaulttransport, it is every main's fix.
+// mainFunc reports main if the program uses http.DefaultTransport. With
+// -defaulttransport, every main is given the line that switches it.
 func (c *checker) mainFunc(f *ast.FuncDecl) {
-	if c.Pkg.Name() != "main" || f.Recv != nil || f.Name.Name != "main" || f.Body == nil || c.switchesDefault() {
-		return
-	}
 	if !inMain {
-		if !importsHTTP(c.Pkg) {
-			return
+		if len(c.places) > 0 {
+			places := strings.Join(c.places, ", ")
+			c.leave(f.Name, "http.DefaultTransport", "the program uses it ("+places+
+				"); a line in main switches it: "+mainAdvice+" (-dials.defaulttransport adds it)")
 		}
-		c.leave(f.Name, "http.DefaultTransport", "packages of this program may use it; "+mainAdvice+" (-defaulttransport adds it)")
 		return
 	}
 	pos := f.Body.Lbrace + 1
@@ -65,7 +148,9 @@ func (c *checker) mainFunc(f *ast.FuncDecl) {
 		c.leave(f.Name, "http.DefaultTransport", shadowReason)
 		return
 	}
-	line := fmt.Sprintf("%s.DefaultTransport.(*%[1]s.Transport).DialContext = (&%s.Dialer{Timeout: 30 * %s.Second, KeepAlive: 30 * %[3]s.Second}).DialContext\n", http, safedial, time)
+	line := fmt.Sprintf("%s.DefaultTransport.(*%[1]s.Transport).DialContext = "+
+		"(&%s.Dialer{Timeout: 30 * %s.Second, KeepAlive: 30 * %[3]s.Second}).DialContext\n",
+		http, safedial, time)
 	if len(f.Body.List) > 0 {
 		pos = f.Body.List[0].Pos()
 	}
@@ -73,48 +158,40 @@ func (c *checker) mainFunc(f *ast.FuncDecl) {
 		slices.Concat(edits, httpEdits, timeEdits, []analysis.TextEdit{insert(pos, line)}))
 }
 
-// importsHTTP reports whether the package or one that it imports imports net/http.
-func importsHTTP(pkg *types.Package) bool {
-	seen := make(map[*types.Package]bool)
-	var visit func(p *types.Package) bool
-	visit = func(p *types.Package) bool {
-		if seen[p] {
-			return false
-		}
-		seen[p] = true
-		if p.Path() == "net/http" {
-			return true
-		}
-		for _, imported := range p.Imports() {
-			if visit(imported) {
-				return true
-			}
-		}
-		return false
-	}
-	return visit(pkg)
-}
-
 // switchesDefault reports whether the package assigns http.DefaultTransport or its
 // dial function.
 func (c *checker) switchesDefault() bool {
 	for v, uses := range c.uses {
-		if !isNamed(v, "net/http", "DefaultTransport") {
-			continue
-		}
-		for _, use := range uses {
-			n := qualified(use)
-			for {
-				kind := n.ParentEdgeKind()
-				if kind == edge.AssignStmt_Lhs {
-					return true
-				}
-				if kind != edge.TypeAssertExpr_X && kind != edge.ParenExpr_X && kind != edge.SelectorExpr_X {
-					break
-				}
-				n = n.Parent()
-			}
+		if isNamed(v, "net/http", "DefaultTransport") && slices.ContainsFunc(uses, c.switches) {
+			return true
 		}
 	}
 	return false
+}
+
+// switches reports whether a use of http.DefaultTransport sets it or its dial function.
+func (c *checker) switches(use inspector.Cursor) bool {
+	n := qualified(use)
+	for {
+		switch n.ParentEdgeKind() {
+		case edge.AssignStmt_Lhs:
+			return true
+		case edge.TypeAssertExpr_X, edge.ParenExpr_X:
+			n = n.Parent()
+			continue
+		case edge.SelectorExpr_X:
+			if !slices.Contains(transportFields, n.Parent().Node().(*ast.SelectorExpr).Sel.Name) {
+				return false
+			}
+			n = n.Parent()
+			continue
+		}
+		return c.setLater(n, transportFields...)
+	}
+}
+
+// line returns the file and the line of a position.
+func (c *checker) line(pos token.Pos) string {
+	at := c.Fset.Position(pos)
+	return fmt.Sprintf("%s:%d", at.Filename, at.Line)
 }

@@ -27,8 +27,11 @@ func left(reason string) plan { return plan{reason: reason} }
 func (c *checker) dialerType(cur inspector.Cursor) {
 	name := qualified(cur)
 	p := c.dialerPlan(name)
+	_, isSelector := name.Node().(*ast.SelectorExpr)
 	switch {
 	case p.silent:
+	case !isSelector:
+		c.leave(name.Node(), "net.Dialer", dotReason)
 	case p.reason != "":
 		c.leave(name.Node(), "net.Dialer", p.reason)
 	default:
@@ -37,9 +40,6 @@ func (c *checker) dialerType(cur inspector.Cursor) {
 }
 
 func (c *checker) dialerPlan(name inspector.Cursor) plan {
-	if name.Node() == nil {
-		return plan{silent: true}
-	}
 	t := unparen(name)
 	kind, i := t.ParentEdge()
 	switch kind {
@@ -47,7 +47,7 @@ func (c *checker) dialerPlan(name inspector.Cursor) plan {
 		return c.made(t.Parent(), false, name.Node())
 	case edge.CallExpr_Args:
 		call := t.Parent()
-		if id, ok := call.Node().(*ast.CallExpr).Fun.(*ast.Ident); ok && id.Name == "new" && i == 0 {
+		if c.isBuiltin(call.Node().(*ast.CallExpr).Fun, "new") && i == 0 {
 			return c.made(call, true, name.Node())
 		}
 	case edge.ValueSpec_Type:
@@ -91,8 +91,8 @@ func (c *checker) made(e inspector.Cursor, pointer bool, name ast.Node) plan {
 		e = unparen(e.Parent())
 	}
 	if e.ParentEdgeKind() == edge.SelectorExpr_X {
-		if c.unixCall(e.Parent()) {
-			return left(unixReason)
+		if c.harmlessCall(e.Parent()) {
+			return plan{silent: true}
 		}
 		return plan{types: []ast.Node{name}}
 	}
@@ -112,11 +112,12 @@ func (c *checker) handOver(e inspector.Cursor, pointer bool, name ast.Node) plan
 	case want == nil || !pointer:
 		return left(unknownReason)
 	case isDialerPointer(want):
-		before, after := "", ".NetDialer()"
+		edits := []analysis.TextEdit{insert(e.Node().End(), ".NetDialer()")}
 		if _, ok := e.Node().(*ast.UnaryExpr); ok {
-			before, after = "(", ")"+after
+			before := insert(e.Node().Pos(), "(")
+			edits = []analysis.TextEdit{before, insert(e.Node().End(), ").NetDialer()")}
 		}
-		return plan{types: []ast.Node{name}, edits: []analysis.TextEdit{insert(e.Node().Pos(), before), insert(e.Node().End(), after)}}
+		return plan{types: []ast.Node{name}, edits: edits}
 	case isMethods(want):
 		return plan{types: []ast.Node{name}}
 	}
@@ -133,19 +134,20 @@ func isMethods(t types.Type) bool {
 	return ok && i.NumMethods() > 0
 }
 
-// unixCall reports whether a selector is the method of a dialer, called for a Unix
-// network.
-func (c *checker) unixCall(sel inspector.Cursor) bool {
+// harmlessCall reports whether a selector is the method of a dialer, called for a Unix
+// or an IP network.
+func (c *checker) harmlessCall(sel inspector.Cursor) bool {
 	method := sel.Node().(*ast.SelectorExpr).Sel.Name
 	fun := unparen(sel)
-	if method == "DialUnix" {
+	if method == "DialUnix" || method == "DialIP" {
 		return true
 	}
 	if fun.ParentEdgeKind() != edge.CallExpr_Fun {
 		return false
 	}
-	args := fun.Parent().Node().(*ast.CallExpr).Args
-	return method == "Dial" && c.unixNetwork(args, 0) || method == "DialContext" && c.unixNetwork(args, 1)
+	call := fun.Parent().Node().(*ast.CallExpr)
+	return method == "Dial" && c.harmlessNetwork(call, 0) ||
+		method == "DialContext" && c.harmlessNetwork(call, 1)
 }
 
 // fixDialer reports a dialer with the edits that switch it.
@@ -160,10 +162,6 @@ func (c *checker) fixDialer(name inspector.Cursor, p plan) {
 		}
 		if f := c.file(t.Pos()); !seen[f] {
 			seen[f] = true
-			if ast.IsGenerated(f) {
-				c.leave(name.Node(), "net.Dialer", "it is used in a generated file")
-				return
-			}
 			edits = append(edits, imports...)
 		}
 		edits = append(edits, replace(t, pkg+".Dialer"))

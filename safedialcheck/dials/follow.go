@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"os"
 	"path/filepath"
 	"regexp"
 
@@ -20,7 +21,7 @@ type follower struct {
 	handed   token.Pos // where it is first passed on as a *net.Dialer
 	written  token.Pos // where one of its fields is last set
 	dials    int       // method calls
-	unix     int       // those to Unix networks
+	harmless int       // those to Unix and IP networks
 	mayBeNil bool
 }
 
@@ -34,9 +35,11 @@ func (c *checker) follow(v *types.Var) plan {
 		return left("it is assigned to a parameter or a result")
 	case v.Exported() && c.Pkg.Name() != "main" && (v.IsField() || v.Parent() == c.Pkg.Scope()):
 		return left("an exported " + kindOf(v) + " is part of the package's API")
+	case c.unkeyed[v.Origin()]:
+		return left("a literal sets the field without its name")
 	case v.Parent() == c.Pkg.Scope() || v.IsField():
-		if file := c.ignoredFile(v.Name()); file != "" {
-			return left("it may be used in " + file + ", which is not built here")
+		if file := c.otherFile(v.Name()); file != "" {
+			return left("it may be used in " + file + ", which is not checked here")
 		}
 	}
 	f := &follower{checker: c, v: v, mayBeNil: isDialerPointer(v.Type()) && v.IsField()}
@@ -47,8 +50,8 @@ func (c *checker) follow(v *types.Var) plan {
 		}
 	}
 	switch {
-	case f.dials > 0 && f.dials == f.unix:
-		return left(unixReason)
+	case f.dials > 0 && f.dials == f.harmless:
+		return plan{silent: true}
 	case f.handed.IsValid() && f.written > f.handed:
 		return left("its fields are set after it is passed on")
 	case f.handed.IsValid() && f.mayBeNil:
@@ -144,7 +147,7 @@ func (f *follower) assigned(value ast.Expr) {
 			return
 		}
 	case *ast.CallExpr:
-		if id, ok := e.Fun.(*ast.Ident); ok && id.Name == "new" && len(e.Args) == 1 && isType(f.TypesInfo.TypeOf(e.Args[0]), "net", "Dialer") {
+		if f.isBuiltin(e.Fun, "new") && isType(f.TypesInfo.TypeOf(e.Args[0]), "net", "Dialer") {
 			f.plan.types = append(f.plan.types, e.Args[0])
 			return
 		}
@@ -161,8 +164,8 @@ func (f *follower) assigned(value ast.Expr) {
 func (f *follower) selected(sel inspector.Cursor) {
 	if _, isField := f.TypesInfo.ObjectOf(sel.Node().(*ast.SelectorExpr).Sel).(*types.Var); !isField {
 		f.dials++
-		if f.unixCall(sel) {
-			f.unix++
+		if f.harmlessCall(sel) {
+			f.harmless++
 		}
 		return
 	}
@@ -191,7 +194,10 @@ func (f *follower) passed(e, variable inspector.Cursor) {
 			f.handed = e.Node().Pos()
 		}
 		f.dials++
-		f.plan.edits = append(f.plan.edits, replacePrefix(e, variable), insert(e.Node().End(), ".NetDialer()"))
+		if e != variable {
+			f.plan.edits = append(f.plan.edits, replacePrefix(e, variable))
+		}
+		f.plan.edits = append(f.plan.edits, insert(e.Node().End(), ".NetDialer()"))
 	case pointer && isMethods(want):
 		f.dials++
 	default:
@@ -199,13 +205,24 @@ func (f *follower) passed(e, variable inspector.Cursor) {
 	}
 }
 
-// ignoredFile returns the name of a file that is not built here and has the word.
-func (c *checker) ignoredFile(word string) string {
+// otherFile returns the name of a file in the package's folder that is not built here and
+// has the word: one for another system, or one that imports "C", or a test.
+func (c *checker) otherFile(word string) string {
 	pattern := regexp.MustCompile(`\b` + regexp.QuoteMeta(word) + `\b`)
-	for _, name := range c.IgnoredFiles {
-		text, err := c.ReadFile(name)
-		if err == nil && pattern.Match(text) {
-			return filepath.Base(name)
+	built := make(map[string]bool)
+	dirs := make(map[string]bool)
+	for _, f := range c.Files {
+		name := c.Fset.File(f.FileStart).Name()
+		built[name] = true
+		dirs[filepath.Dir(name)] = true
+	}
+	for dir := range dirs {
+		others, _ := filepath.Glob(filepath.Join(dir, "*.go"))
+		for _, name := range others {
+			text, err := os.ReadFile(name)
+			if !built[name] && err == nil && pattern.Match(text) {
+				return filepath.Base(name)
+			}
 		}
 	}
 	return ""

@@ -3,45 +3,52 @@ package dials
 import (
 	"go/ast"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/ast/edge"
 	"golang.org/x/tools/go/ast/inspector"
 )
 
+// transportFields are the dial functions of an http.Transport.
+var transportFields = []string{"DialContext", "Dial", "DialTLSContext", "DialTLS"}
+
 // literal checks the composite literals of structs that dial.
 func (c *checker) literal(cur inspector.Cursor, lit *ast.CompositeLit) {
-	named, ok := types.Unalias(c.TypesInfo.TypeOf(lit)).(*types.Named)
+	named, ok := types.Unalias(elem(c.TypesInfo.TypeOf(lit))).(*types.Named)
 	if !ok || named.Obj().Pkg() == nil {
 		return
 	}
-	name := named.Obj().Pkg().Path() + "." + named.Obj().Name()
 	what := named.Obj().Pkg().Name() + "." + named.Obj().Name()
-	switch name {
+	switch named.Obj().Pkg().Path() + "." + named.Obj().Name() {
 	case "crypto/tls.Dialer":
 		c.tlsDialer(cur, lit)
 	case "net/http.Transport":
 		c.transport(cur, lit)
 	case "net/http.Client", "net/http/httputil.ReverseProxy":
-		if !c.sets(cur, lit, "Transport") {
-			c.leave(lit, what, "without a Transport it uses http.DefaultTransport; "+mainAdvice)
+		if !c.has(cur, lit, "Transport") {
+			c.usesDefault(lit, what)
 		}
 	default:
-		known, ok := clients[name]
-		if !ok || c.sets(cur, lit, known.dialFields...) {
-			return
+		lib := libraryOf(named.Obj())
+		if lib != nil && !unkeyed(lit) && !c.has(cur, lit, lib.cures...) {
+			c.library(cur, lit, lib, named.Obj(), nil)
 		}
-		reason := "it dials by itself; " + known.advice
-		if known.tls != "" && c.sets(cur, lit, known.tls) {
-			reason += ", which must do TLS by itself because " + known.tls + " is not used then"
-		}
-		c.leave(lit, what, reason)
 	}
+}
+
+// unkeyed reports whether a literal sets all fields of its struct.
+func unkeyed(lit *ast.CompositeLit) bool {
+	if len(lit.Elts) == 0 {
+		return false
+	}
+	_, keyed := lit.Elts[0].(*ast.KeyValueExpr)
+	return !keyed
 }
 
 // tlsDialer gives a tls.Dialer a NetDialer if it has none.
 func (c *checker) tlsDialer(cur inspector.Cursor, lit *ast.CompositeLit) {
-	if c.sets(cur, lit, "NetDialer") {
+	if c.has(cur, lit, "NetDialer") {
 		return
 	}
 	pkg, edits, ok := c.importSafedial(lit.Pos())
@@ -50,16 +57,16 @@ func (c *checker) tlsDialer(cur inspector.Cursor, lit *ast.CompositeLit) {
 		return
 	}
 	c.fix(lit, "tls.Dialer", "Set NetDialer to the result of NetDialer of a safedial.Dialer",
-		append(edits, c.addField(lit, "NetDialer: new("+pkg+".Dialer).NetDialer()")))
+		append(edits, c.addField(lit, "NetDialer: (&"+pkg+".Dialer{}).NetDialer()")))
 }
 
 // transport gives an http.Transport a DialContext if it has no dial function and
 // if that does not turn HTTP/2 off.
 func (c *checker) transport(cur inspector.Cursor, lit *ast.CompositeLit) {
-	if c.sets(cur, lit, "DialContext", "Dial", "DialTLSContext", "DialTLS") {
+	if c.has(cur, lit, transportFields...) {
 		return
 	}
-	if !c.keepsHTTP2(cur, lit) {
+	if !c.keepsHTTP2(lit) {
 		c.leave(lit, "http.Transport", "a DialContext turns off HTTP/2; set ForceAttemptHTTP2 too")
 		return
 	}
@@ -74,7 +81,7 @@ func (c *checker) transport(cur inspector.Cursor, lit *ast.CompositeLit) {
 
 // keepsHTTP2 reports whether a transport's support for HTTP/2 does not depend on
 // DialContext: it is demanded, or it is off already.
-func (c *checker) keepsHTTP2(_ inspector.Cursor, lit *ast.CompositeLit) bool {
+func (c *checker) keepsHTTP2(lit *ast.CompositeLit) bool {
 	for _, elt := range lit.Elts {
 		kv, ok := elt.(*ast.KeyValueExpr)
 		if !ok {
@@ -87,7 +94,7 @@ func (c *checker) keepsHTTP2(_ inspector.Cursor, lit *ast.CompositeLit) bool {
 				return true
 			}
 		case "TLSClientConfig", "TLSNextProto", "Protocols":
-			if neverNil(value) {
+			if c.neverNil(value) {
 				return true
 			}
 		}
@@ -96,7 +103,7 @@ func (c *checker) keepsHTTP2(_ inspector.Cursor, lit *ast.CompositeLit) bool {
 }
 
 // neverNil reports whether an expression is a literal, or a call of make or new.
-func neverNil(e ast.Expr) bool {
+func (c *checker) neverNil(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.CompositeLit:
 		return true
@@ -104,30 +111,25 @@ func neverNil(e ast.Expr) bool {
 		_, ok := ast.Unparen(e.X).(*ast.CompositeLit)
 		return ok
 	case *ast.CallExpr:
-		id, ok := e.Fun.(*ast.Ident)
-		return ok && (id.Name == "make" || id.Name == "new")
+		return c.isBuiltin(e.Fun, "make", "new")
 	}
 	return false
 }
 
-// sets reports whether the literal sets one of the fields, or the variable that it
+// has reports whether the literal sets one of the fields, or the variable that it
 // is assigned to has one of them set.
-func (c *checker) sets(cur inspector.Cursor, lit *ast.CompositeLit, fields ...string) bool {
-	if len(lit.Elts) > 0 {
-		if _, keyed := lit.Elts[0].(*ast.KeyValueExpr); !keyed {
-			return true // it sets all of them
-		}
+func (c *checker) has(cur inspector.Cursor, lit *ast.CompositeLit, fields ...string) bool {
+	if unkeyed(lit) {
+		return true
 	}
 	for _, elt := range lit.Elts {
-		key := elt.(*ast.KeyValueExpr).Key.(*ast.Ident)
-		for _, name := range fields {
-			if key.Name == name {
-				return true
-			}
+		if slices.Contains(fields, elt.(*ast.KeyValueExpr).Key.(*ast.Ident).Name) {
+			return true
 		}
 	}
+	cur = unparen(cur)
 	if cur.ParentEdgeKind() == edge.UnaryExpr_X {
-		cur = cur.Parent()
+		cur = unparen(cur.Parent())
 	}
 	return c.setLater(cur, fields...)
 }
@@ -144,10 +146,8 @@ func (c *checker) setLater(cur inspector.Cursor, fields ...string) bool {
 		if n.ParentEdgeKind() != edge.SelectorExpr_X || n.Parent().ParentEdgeKind() != edge.AssignStmt_Lhs {
 			continue
 		}
-		for _, name := range fields {
-			if n.Parent().Node().(*ast.SelectorExpr).Sel.Name == name {
-				return true
-			}
+		if slices.Contains(fields, n.Parent().Node().(*ast.SelectorExpr).Sel.Name) {
+			return true
 		}
 	}
 	return false

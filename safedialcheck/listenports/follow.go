@@ -59,7 +59,8 @@ func (f *finder) check(e ast.Expr) {
 	}
 	switch e := e.(type) {
 	case *ast.Ident, *ast.SelectorExpr:
-		if v := f.variable(e); v != nil {
+		// The field of another package's type has any value: another use of it is no path.
+		if v := f.variable(e); v != nil && (!v.IsField() || v.Pkg() == f.Pkg) {
 			f.follow(v)
 		}
 	case *ast.BinaryExpr:
@@ -160,6 +161,9 @@ func (f *finder) report(e ast.Expr, port int64) {
 		if generated && file.FileStart <= e.Pos() && e.Pos() <= file.FileEnd {
 			return
 		}
+	}
+	if f.ignored.Covers(e.Pos()) {
+		return
 	}
 	f.Report(analysis.Diagnostic{
 		Pos: e.Pos(), End: e.End(), Category: "listenports",

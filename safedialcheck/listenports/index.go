@@ -7,11 +7,14 @@ import (
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/ast/inspector"
 	"golang.org/x/tools/go/types/typeutil"
+
+	"github.com/safedial/safedial/safedialcheck/internal/ignore"
 )
 
 // A finder goes backwards from what a program listens on to constants.
 type finder struct {
 	*analysis.Pass
+	ignored   *ignore.List
 	values    map[*types.Var][]ast.Expr  // what the package assigns to variables, fields and parameters
 	results   map[*types.Func][]ast.Expr // what its functions return first
 	followed  map[*types.Var]bool

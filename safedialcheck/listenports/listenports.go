@@ -6,27 +6,34 @@
 // It follows constants to net.Listen, net.ListenPacket, net.ListenTCP, net.ListenUDP,
 // tls.Listen, the methods of net.ListenConfig, http.ListenAndServe and
 // http.Server.Addr: through variables, fields, parameters, also those of other
-// packages, what functions of the package return, and the usual ways to put an address together. The flag -range sets the
-// local port range, by default that of Linux: 32768-60999.
+// packages, what functions of the package return, and the usual ways to put an address
+// together. The flag -range sets the local port range, by default that of Linux:
+// 32768-60999. A comment "//safedial:ignore reason", on the line or above it, suppresses a
+// report.
 package listenports
 
 import (
 	"go/ast"
 	"go/types"
+	"reflect"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
 	"golang.org/x/tools/go/ast/inspector"
+
+	"github.com/safedial/safedial/safedialcheck/internal/ignore"
 )
 
 // Analyzer reports constant ports in the local port range that a program listens on.
 var Analyzer = &analysis.Analyzer{
-	Name:      "listenports",
-	Doc:       "report constant ports in the local port range that a program listens on\n\nAn outgoing connection may have such a port.",
-	URL:       "https://pkg.go.dev/github.com/safedial/safedial/safedialcheck/listenports",
-	Requires:  []*analysis.Analyzer{inspect.Analyzer},
-	FactTypes: []analysis.Fact{(*listens)(nil)},
-	Run:       run,
+	Name: "listenports",
+	Doc: "report constant ports in the local port range that a program listens on\n\n" +
+		"An outgoing connection may have such a port.",
+	URL:        "https://pkg.go.dev/github.com/safedial/safedial/safedialcheck/listenports",
+	Requires:   []*analysis.Analyzer{inspect.Analyzer},
+	FactTypes:  []analysis.Fact{(*listens)(nil)},
+	ResultType: reflect.TypeFor[ignore.Used](),
+	Run:        run,
 }
 
 // LocalPorts is the local port range.
@@ -47,6 +54,7 @@ func run(pass *analysis.Pass) (any, error) {
 	root := pass.ResultOf[inspect.Analyzer].(*inspector.Inspector).Root()
 	f := &finder{
 		Pass:      pass,
+		ignored:   ignore.Of(pass),
 		values:    make(map[*types.Var][]ast.Expr),
 		results:   make(map[*types.Func][]ast.Expr),
 		followed:  make(map[*types.Var]bool),
@@ -62,5 +70,5 @@ func run(pass *analysis.Pass) (any, error) {
 			f.follow(v)
 		}
 	}
-	return nil, nil
+	return f.ignored.Used(), nil
 }

@@ -1,7 +1,9 @@
-package main
+package main // want package:`transports http.Get in usesdefault/uses.go:6 false`
 
-import "net/http"
+import (
+	"usesdefault"
+)
 
-func main() { // want `http.DefaultTransport does not use safedial; left as it is: packages of this program may use it; a line in main switches it: http.DefaultTransport`
-	http.ListenAndServe("", nil)
+func main() { // want `http.DefaultTransport does not use safedial; left as it is: the program uses it \(http.Get in usesdefault/uses.go:6\); a line in main switches it: http.DefaultTransport.* \(-dials.defaulttransport adds it\)`
+	usesdefault.Get()
 }

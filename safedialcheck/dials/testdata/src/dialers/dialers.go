@@ -92,9 +92,6 @@ type embedded struct {
 type defined net.Dialer // want `left as it is: a type is defined by it`
 
 func left(ctx context.Context, param *net.Dialer) *net.Dialer {
-	(&net.Dialer{}).DialContext(ctx, "unix", "/socket") // want `left as it is: a Unix socket`
-	var u net.Dialer                                    // want `left as it is: a Unix socket`
-	u.DialContext(ctx, "unix", "/socket")
 	if param == nil {
 		param = &net.Dialer{} // want `left as it is: it is assigned to a parameter`
 	}
@@ -116,4 +113,21 @@ func left(ctx context.Context, param *net.Dialer) *net.Dialer {
 	tls.DialWithDialer(maybe, "tcp", "a:80", nil)
 	_ = []net.Dialer{{}} // want `left as it is: it is an element`
 	return &net.Dialer{} // want `left as it is: it is returned, and its fields may be set elsewhere`
+}
+
+// Their sockets have no ports.
+func harmless(ctx context.Context) {
+	(&net.Dialer{}).DialContext(ctx, "unix", "/socket")
+	var u net.Dialer
+	u.DialContext(ctx, "unix", "/socket")
+	u.DialContext(ctx, "ip4:icmp", "a")
+}
+
+// A fix would change the line of each of them.
+type ignored struct {
+	dialer net.Dialer //safedial:ignore the server never stops
+}
+
+func (i *ignored) reset() {
+	i.dialer = net.Dialer{} // want `left as it is: the fix would change a line with safedial:ignore`
 }

@@ -1,4 +1,4 @@
-package main
+package main // want package:`transports http.Get in program/main.go:10 false`
 
 import (
 	"net"
@@ -7,5 +7,5 @@ import (
 
 func main() { // want `http.DefaultTransport does not use safedial`
 	net.Dial("tcp", "a:80") // want `net.Dial does not use safedial`
-	http.ListenAndServe("", nil)
+	http.Get("http://a")
 }

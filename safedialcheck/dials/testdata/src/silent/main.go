@@ -1,7 +1,7 @@
 package main
 
-import "fmt"
+import "net/http"
 
 func main() {
-	fmt.Println("It has nothing to do with HTTP.")
+	http.ListenAndServe("", nil)
 }

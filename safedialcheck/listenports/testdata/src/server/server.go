@@ -110,3 +110,18 @@ func fine() {
 	_ = config{port: 80}
 	net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 }
+
+type mock struct{ at *net.TCPAddr }
+
+// The port of the mock's address is no path to the other's.
+func mocked(l net.Listener) {
+	m := mock{at: &net.TCPAddr{Port: 54321}}
+	m.at.Port = 54322
+	net.Listen("tcp", fmt.Sprintf(":%d", l.Addr().(*net.TCPAddr).Port))
+}
+
+func ignored() {
+	net.Listen("tcp", ":40030") //safedial:ignore the port is reserved
+	//safedial:ignore the port is reserved
+	net.Listen("tcp", ":40031")
+}

@@ -1,0 +1,3 @@
+package intests
+
+func ready() {}
