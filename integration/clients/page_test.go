@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var writePage = flag.Bool("write", false, "write the tables of docs/adopt.md")
+var writePage = flag.Bool("write", false, "write the code and the table of docs/adopt.md")
 
 const page = "../../docs/adopt.md"
 
@@ -25,7 +25,7 @@ type line struct {
 	library, code, tls, timeouts, keepAlive, proxies, note string
 }
 
-// TestPage shows that the tables of the page are what the functions, their comments and the
+// TestPage shows that the code and the table of the page are what the functions, their comments and the
 // tests say, and that the tests have each library.
 func TestPage(t *testing.T) {
 	text, err := os.ReadFile(page)
@@ -36,42 +36,50 @@ func TestPage(t *testing.T) {
 		assert.Contains(t, all, lib.name)
 		servers[lib.name] = lib.server.name
 	}
-	tables := regexp.MustCompile(`(?s)<!-- table of (\S+) -->\n.*?<!-- end -->`)
+	sections := regexp.MustCompile(`(?s)<!-- code of (\S+) -->\n.*?<!-- end -->`)
+	table := "<!-- table -->\n\n" + header
 	printed := 0
-	want := tables.ReplaceAllStringFunc(string(text), func(old string) string {
-		file := tables.FindStringSubmatch(old)[1]
-		table := fmt.Sprintf("<!-- table of %s -->\n\n%s", file, header)
+	want := sections.ReplaceAllStringFunc(string(text), func(old string) string {
+		file := sections.FindStringSubmatch(old)[1]
+		section := fmt.Sprintf("<!-- code of %s -->\n", file)
 		for _, f := range functions(t, file) {
 			name := f.Name.Name
 			_, tested := servers[name]
 			assert.True(t, tested || file == "heavy.go", "no test of %s", name)
+			section += all[name].section()
 			table += all[name].row(servers[name])
 			printed++
 		}
-		return table + "\n<!-- end -->"
+		return section + "\n<!-- end -->"
 	})
-	assert.Len(t, all, printed, "a file has no table in the page")
+	want = regexp.MustCompile(`(?s)<!-- table -->\n.*?<!-- end -->`).ReplaceAllLiteralString(want, table+"\n<!-- end -->")
+	assert.Len(t, all, printed, "the page has no code of a file")
 	if *writePage {
 		require.NoError(t, os.WriteFile(page, []byte(want), 0o600))
 	}
 	assert.True(t, want == string(text), "run go test -run TestPage ./clients -write")
 }
 
-const header = "| library | code | TLS | timeouts | keep-alive | proxies " +
+const header = "| library | TLS | timeouts | keep-alive | proxies " +
 	"| round trip: own dialer, safedial |\n" +
-	"| --- | --- | --- | --- | --- | --- | --- |\n"
+	"| --- | --- | --- | --- | --- | --- |\n"
 
-// row returns the line of the page.
-func (l line) row(server string) string {
-	library := l.library
+// section returns the library's heading and code.
+func (l line) section() string {
+	note := ""
 	if l.note != "" {
-		library += "; " + l.note
+		note = "\nNote: " + l.note + ".\n"
 	}
+	return "\n### " + l.library + "\n" + note + "\n```go\n" + l.code + "```\n"
+}
+
+// row returns the library's line in the table.
+func (l line) row(server string) string {
 	roundTrip := "compiled only"
 	if server != "" {
 		roundTrip = server + ": fails, passes"
 	}
-	cells := []string{library, l.code, l.tls, l.timeouts, l.keepAlive, l.proxies, roundTrip}
+	cells := []string{l.library, l.tls, l.timeouts, l.keepAlive, l.proxies, roundTrip}
 	return "| " + strings.Join(cells, " | ") + " |\n"
 }
 
@@ -135,17 +143,10 @@ func parse(t *testing.T, file string, f *ast.FuncDecl) line {
 	return l
 }
 
-// code returns a function's body, each line as Markdown's code, without what only
-// hands errors and results on.
+// code returns a function's body, without what only hands errors and results on.
 func code(body string) string {
 	body = strings.ReplaceAll(body, "\n\tif err != nil {\n\t\treturn nil, err\n\t}", "")
-	body = regexp.MustCompile(`\n\treturn &?\w+\n$`).ReplaceAllString(body, "")
-	body = regexp.MustCompile(`\n\treturn (.*?)(, nil)?\n$`).ReplaceAllString(body, "\n\t$1")
-	var lines []string
-	for text := range strings.Lines(body) {
-		if text = strings.TrimSpace(text); text != "" {
-			lines = append(lines, "`"+text+"`")
-		}
-	}
-	return strings.Join(lines, "<br>")
+	body = regexp.MustCompile(`\n\treturn &?\w+\n$`).ReplaceAllString(body, "\n")
+	body = regexp.MustCompile(`\n\treturn (.*?)(, nil)?\n$`).ReplaceAllString(body, "\n\t$1\n")
+	return strings.ReplaceAll(strings.Trim(body, "\n"), "\n\t", "\n")[1:] + "\n"
 }

@@ -70,7 +70,9 @@ var adopt = map[string][]string{
 		`redis.DialContextFunc(d.DialContext)`,
 	},
 	"github.com/redis/rueidis": {
-		`option.DialCtxFn = func(ctx context.Context, address string, _ *net.Dialer, config *tls.Config) (net.Conn, error) {`,
+		`option.DialCtxFn = func(`,
+		`ctx context.Context, address string, _ *net.Dialer, config *tls.Config,`,
+		`) (net.Conn, error) {`,
 		`if config != nil {`,
 		`return (&tls.Dialer{NetDialer: d.NetDialer(), Config: config}).DialContext(ctx, "tcp", address)`,
 		`}`,
@@ -106,7 +108,7 @@ var adopt = map[string][]string{
 	"go.mongodb.org/mongo-driver/v2": {
 		`options.SetDialer(d)`,
 	},
-	"github.com/gocql/gocql": {
+	"github.com/apache/cassandra-gocql-driver/v2": {
 		`cluster.Dialer = d`,
 	},
 	"github.com/bradfitz/gomemcache": {
@@ -157,11 +159,15 @@ var adopt = map[string][]string{
 	"github.com/miekg/dns": {
 		`client.Dialer = d.NetDialer()`,
 	},
+	"codeberg.org/miekg/dns": {
+		`client.Transport.Dialer = d.NetDialer()`,
+	},
 	"github.com/jlaffaye/ftp": {
 		`ftp.DialWithDialer(*d.NetDialer())`,
 	},
 	"go.temporal.io/sdk": {
-		`options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, grpc.WithContextDialer(d.DialTarget))`,
+		`c := &options.ConnectionOptions`,
+		`c.DialOptions = append(c.DialOptions, grpc.WithContextDialer(d.DialTarget))`,
 	},
 	"k8s.io/client-go": {
 		`config.Dial = d.DialContext`,

@@ -147,7 +147,11 @@ var libraries = []library{
 		cures: []string{"SetDialer", "SetHTTPClient"},
 	},
 	{
-		row: "github.com/gocql/gocql", path: "github.com/gocql/gocql",
+		row: cassandra, path: cassandra,
+		names: "ClusterConfig NewCluster", cures: []string{"Dialer", "HostDialer"},
+	},
+	{
+		row: cassandra, path: "github.com/gocql/gocql",
 		names: "ClusterConfig NewCluster", cures: []string{"Dialer", "HostDialer"},
 	},
 	{
@@ -216,6 +220,10 @@ var libraries = []library{
 		names: "Exchange ExchangeContext Dial DialTimeout DialWithTLS DialTimeoutWithTLS",
 	},
 	{
+		row: dnsv2, path: dnsv2, names: "Client NewClient Exchange",
+		cures: []string{"Dialer", "Transport"},
+	},
+	{
 		row:   "github.com/jlaffaye/ftp",
 		path:  "github.com/jlaffaye/ftp",
 		names: "Dial Connect DialTimeout",
@@ -270,6 +278,8 @@ var libraries = []library{
 }
 
 const (
+	cassandra  = "github.com/apache/cassandra-gocql-driver/v2"
+	dnsv2      = "codeberg.org/miekg/dns"
 	resty      = "github.com/go-resty/resty/v2"
 	minio      = "github.com/minio/minio-go/v7"
 	influx     = "github.com/influxdata/influxdb-client-go/v2"

@@ -93,7 +93,7 @@ func TestLibraries(t *testing.T) {
 		missing[name] = true
 		paths[lib.path] = true
 	}
-	for _, dir := range []string{"../../adopt", "../../adopt/heavy"} {
+	for _, dir := range []string{"../../integration"} {
 		var patterns []string
 		for path := range paths {
 			patterns = append(patterns, path)
@@ -121,16 +121,13 @@ func readPage(t *testing.T) (rows map[string][]string, names []string) {
 	text, err := os.ReadFile("../../docs/adopt.md")
 	require.NoError(t, err)
 	rows = make(map[string][]string)
-	tables := regexp.MustCompile(`(?s)<!-- table of \S+ -->(.*?)<!-- end -->`)
-	for _, table := range tables.FindAllStringSubmatch(string(text), -1) {
-		for _, row := range strings.Split(strings.TrimSpace(table[1]), "\n")[2:] {
-			cells := strings.Split(row, " | ")
-			name, _, _ := strings.Cut(strings.TrimPrefix(cells[0], "| "), ";")
-			for _, line := range strings.Split(cells[1], "<br>") {
-				rows[name] = append(rows[name], strings.Trim(line, "`"))
-			}
-			names = append(names, name)
+	sections := regexp.MustCompile("(?s)\n### ([^\n]+)\n.*?```go\n(.*?)```")
+	for _, section := range sections.FindAllStringSubmatch(string(text), -1) {
+		name := section[1]
+		for _, line := range strings.Split(strings.TrimSpace(section[2]), "\n") {
+			rows[name] = append(rows[name], strings.TrimSpace(line))
 		}
+		names = append(names, name)
 	}
 	return rows, names
 }
