@@ -241,8 +241,8 @@ func (c *choice) advance(isSelf bool) bool {
 	if !c.outdated || !c.leftOut {
 		return false
 	}
-	// Parts were left out because of a range that has proved wrong. So the parts are made again, from a range that is not known,
-	// and the look tells in which of them the kernel has ports.
+	// Parts were left out because of a range that has proved wrong. So the parts are made again,
+	// from a range that is not known, and the look tells in which of them the kernel has ports.
 	c.ports = &systemPorts{local: c.ports.local}
 	c.made = false
 	return true

@@ -55,7 +55,10 @@ func subranges(r PortRange) []PortRange {
 func checkChoice(t *testing.T, s *systemPorts, allowed PortRange, avoid []PortRange, own uint16) {
 	t.Helper()
 	d := Dialer{LocalPorts: allowed, AvoidPorts: avoid}
-	l := limits{only: d.LocalPorts, avoid: merge(slices.DeleteFunc(slices.Clone(avoid), func(r PortRange) bool { return r.Len() == 0 }))}
+	l := limits{
+		only:  d.LocalPorts,
+		avoid: merge(slices.DeleteFunc(slices.Clone(avoid), func(r PortRange) bool { return r.Len() == 0 })),
+	}
 	c := choice{limits: &l, ports: s, dest: netip.MustParseAddrPort("192.0.2.1:1")}
 	c.fill(allowed, own, true)
 	what := fmt.Sprintf("around %v and %d, of %v, system %+v", avoid, own, allowed, s)

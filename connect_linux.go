@@ -256,10 +256,10 @@ func (s *socket) look() outcome {
 	return spent
 }
 
-// ends returns the addresses of the socket, as the kernel has them now. A socket that is still connecting, or has been
-// refused, has no peer: getpeername(2) fails with ENOTCONN. Its destination takes the peer's
-// place. That is enough, because a connection to itself is made, or will be, from the
-// destination's own address and port.
+// ends returns the addresses of the socket, as the kernel has them now. A socket that is
+// still connecting, or has been refused, has no peer: getpeername(2) fails with ENOTCONN.
+// Its destination takes the peer's place. That is enough, because a connection to itself is
+// made, or will be, from the destination's own address and port.
 func (s *socket) ends() (local, peer netip.AddrPort, err error) {
 	local, errno := s.desc.local()
 	if errno != 0 {

@@ -156,12 +156,12 @@ type Dialer struct {
 	// [runtime.Goexit]: as with Control, the socket would stay open.
 	OnRetry func(ctx context.Context, r Retry)
 
-	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to
-	// keep clear of ports that this program listens on, or to match a firewall
-	// rule. The port is chosen from LocalPorts and from the system's
-	// [LocalPortRange]. The destination's own port comes last, and not at all if the
-	// destination is 127.0.0.1 or ::1. If zero, there is no limit. A Low of 0 means 1. It does not apply to a port that LocalAddr or Control
-	// specifies, nor to IP and Unix networks.
+	// LocalPorts limits the system's choice of the local port, for TCP and UDP: to keep clear of
+	// ports that this program listens on, or to match a firewall rule. The port is chosen from
+	// LocalPorts and from the system's [LocalPortRange]. The destination's own port comes last,
+	// and not at all if the destination is 127.0.0.1 or ::1. If zero, there is no limit. A Low
+	// of 0 means 1. It does not apply to a port that LocalAddr or Control specifies, nor to IP
+	// and Unix networks.
 	//
 	// LocalPorts requires IP_LOCAL_PORT_RANGE: Linux 6.3, or 6.8 for Multipath TCP.
 	// Without it, dials for which the system chooses the port fail with an error

@@ -132,7 +132,10 @@ func TestHiddenErrors(t *testing.T) {
 		assert.True(t, was, "%v", hidden)
 	}
 	callers := fmt.Errorf("the caller's: %w", hidden)
-	for _, other := range []error{nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect, callers} {
+	for _, other := range []error{
+		nil, errors.New("x"), bare, os.NewSyscallError("connect", connRefused[0]), ErrSelfConnect,
+		callers,
+	} {
 		was, got := original(other)
 		assert.Equal(t, other, got)
 		assert.False(t, was, "%v", other)
@@ -169,7 +172,9 @@ func TestIsNoPort(t *testing.T) {
 func TestPause(t *testing.T) {
 	const ms = time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		for i, want := range []time.Duration{0, 0, ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 32 * ms, 64 * ms, 128 * ms, 128 * ms, 128 * ms} {
+		for i, want := range []time.Duration{
+			0, 0, ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 32 * ms, 64 * ms, 128 * ms, 128 * ms, 128 * ms,
+		} {
 			start := time.Now()
 			assert.NoError(t, pause(t.Context(), i))
 			assert.Equal(t, want, time.Since(start), "retry %d", i)
@@ -220,7 +225,10 @@ func TestParseTarget(t *testing.T) {
 // FuzzTarget checks what a target names: TCP as it is, or a path that is the
 // target's own end.
 func FuzzTarget(f *testing.F) {
-	for _, seed := range []string{"", "127.0.0.1:80", "[::1]:80", "unix:a", "unix:///a", "unix://", "unix:", "unix", "unix-abstract:a", "\x00a", "unix:@a", "unix:%20", "unix.:80", ":unix:"} {
+	for _, seed := range []string{
+		"", "127.0.0.1:80", "[::1]:80", "unix:a", "unix:///a", "unix://", "unix:", "unix",
+		"unix-abstract:a", "\x00a", "unix:@a", "unix:%20", "unix.:80", ":unix:",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, target string) {
@@ -228,7 +236,11 @@ func FuzzTarget(f *testing.F) {
 		switch network {
 		case "tcp":
 			assert.Equal(t, target, address)
-			assert.False(t, strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") || strings.HasPrefix(target, "\x00"))
+			assert.False(
+				t,
+				strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") ||
+					strings.HasPrefix(target, "\x00"),
+			)
 		case "unix":
 			if rest, abstract := strings.CutPrefix(address, "@"); abstract && strings.HasPrefix(target, "unix-abstract") {
 				address = rest

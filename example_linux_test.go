@@ -45,12 +45,27 @@ func ExampleDialer_slog() {
 		},
 	}))
 	d := safedial.Dialer{OnRetry: func(ctx context.Context, r safedial.Retry) {
-		logger.WarnContext(ctx, "dialing again", "network", r.Network, "address", r.Address, "attempt", r.Attempt, "cause", r.Err)
+		logger.WarnContext(
+			ctx,
+			"dialing again",
+			"network",
+			r.Network,
+			"address",
+			r.Address,
+			"attempt",
+			r.Attempt,
+			"cause",
+			r.Err,
+		)
 	}}
 
 	// A dial makes this call after a self-connection.
-	d.OnRetry(context.Background(), safedial.Retry{Network: "tcp", Address: "db:5432", Attempt: 1, Err: safedial.ErrSelfConnect})
-	// Output: level=WARN msg="dialing again" network=tcp address=db:5432 attempt=1 cause="connect: connection refused: socket connected to itself"
+	d.OnRetry(
+		context.Background(),
+		safedial.Retry{Network: "tcp", Address: "db:5432", Attempt: 1, Err: safedial.ErrSelfConnect},
+	)
+	// Output:
+	// level=WARN msg="dialing again" network=tcp address=db:5432 attempt=1 cause="connect: connection refused: socket connected to itself"
 }
 
 // Limit the kernel's choice of the local port to a range. Before Linux 6.3 the dial

@@ -37,7 +37,10 @@ func TestSysctls(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []PortRange{{8080, 8080}, {40003, 40004}}, reserved)
 
-		for port, want := range map[uint16]bool{0: false, 80: false, 8080: false, 39999: false, 40000: true, 40002: true, 40003: false, 40004: false, 40005: true, 40010: true, 40011: false, 65535: false} {
+		for port, want := range map[uint16]bool{
+			0: false, 80: false, 8080: false, 39999: false, 40000: true, 40002: true, 40003: false,
+			40004: false, 40005: true, 40010: true, 40011: false, 65535: false,
+		} {
 			got, err := IsEphemeral(port)
 			require.NoError(t, err)
 			assert.Equal(t, want, got, "port %d", port)
@@ -87,7 +90,13 @@ func TestRecentPorts(t *testing.T) {
 		if time.Since(recent.Load().read) < recentFor/2 {
 			assert.Equal(t, first, recentPorts().local, "it reads each time")
 		}
-		assert.Eventually(t, func() bool { return recentPorts().local == second }, 10*time.Second, time.Millisecond, "it never reads again")
+		assert.Eventually(
+			t,
+			func() bool { return recentPorts().local == second },
+			10*time.Second,
+			time.Millisecond,
+			"it never reads again",
+		)
 		assert.Equal(t, second, readPorts().local)
 	})
 }
@@ -105,7 +114,10 @@ func slowPort(text string) (uint16, bool) {
 }
 
 func FuzzLocalPortRange(f *testing.F) {
-	for _, seed := range []string{"32768\t60999\n", "40000\t40000\n", "1 65535", "", "\n", "1", "1 2 3", "2 1", "1 65536", "-1 2", "1,2", "a b", "+1 2", "1_0 20", "0x1 2"} {
+	for _, seed := range []string{
+		"32768\t60999\n", "40000\t40000\n", "1 65535", "", "\n", "1", "1 2 3", "2 1", "1 65536", "-1 2",
+		"1,2", "a b", "+1 2", "1_0 20", "0x1 2",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -130,7 +142,10 @@ func FuzzLocalPortRange(f *testing.F) {
 }
 
 func FuzzReservedPorts(f *testing.F) {
-	for _, seed := range []string{"", "\n", "8080\n", "8080,9148-9150\n", "1-2,4,6-9,65535-65535\n", "1,", ",", "1-", "-1", "2-1", "1-2-3", " 1", "1 ,2", "65536", "a", "0-65535"} {
+	for _, seed := range []string{
+		"", "\n", "8080\n", "8080,9148-9150\n", "1-2,4,6-9,65535-65535\n", "1,", ",", "1-", "-1", "2-1",
+		"1-2-3", " 1", "1 ,2", "65536", "a", "0-65535",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

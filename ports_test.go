@@ -12,7 +12,11 @@ import (
 )
 
 func TestSystemPorts(t *testing.T) {
-	known := &systemPorts{local: PortRange{40001, 40010}, known: true, reserved: []PortRange{{40002, 40003}, {40010, 40020}}}
+	known := &systemPorts{
+		local:    PortRange{40001, 40010},
+		known:    true,
+		reserved: []PortRange{{40002, 40003}, {40010, 40020}},
+	}
 	assert.True(t, known.mayChoose(40001))
 	assert.False(t, known.mayChoose(40000))
 	assert.True(t, known.otherParity(40004))

@@ -27,7 +27,9 @@ func TestUnparsableDestinationIsRefused(t *testing.T) {
 	defer file.Close()
 	raw, err := file.SyscallConn()
 	require.NoError(t, err)
-	for _, address := range []string{"", "127.0.0.1", "nonsense:80", "127.0.0.1:-1", "127.0.0.1:65536", "1.2.3:80", "?0102:80"} {
+	for _, address := range []string{
+		"", "127.0.0.1", "nonsense:80", "127.0.0.1:-1", "127.0.0.1:65536", "1.2.3:80", "?0102:80",
+	} {
 		var addrErr *net.AddrError
 		assert.ErrorAs(t, plainHook(t.Context(), "tcp4", address, raw), &addrErr, "%q", address)
 	}
@@ -43,7 +45,9 @@ func TestStaleRange(t *testing.T) {
 		// asked. So a dial may find itself alone in a range of two or three ports.
 		findsOther := nstest.HasPortRange(t, 0)
 		for _, real := range []PortRange{{40000, 40000}, {40000, 40001}, {39999, 40000}, {39999, 40001}, {50000, 50003}} {
-			for _, stale := range []PortRange{{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort} {
+			for _, stale := range []PortRange{
+				{40000, 40000}, {30000, 40000}, {40000, 50000}, {32768, 60999}, {50000, 50003}, everyPort,
+			} {
 				setLocalPorts(t, real)
 				for range 10 {
 					setCachedRange(stale)
@@ -80,7 +84,8 @@ func TestOtherNamespaceIsNotCrowded(t *testing.T) {
 		go func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
 			defer close(turn)
-			if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) || !assert.NoError(t, os.WriteFile(localPortRangeFile, []byte("40001 40200"), 0)) {
+			if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) ||
+				!assert.NoError(t, os.WriteFile(localPortRangeFile, []byte("40001 40200"), 0)) {
 				return
 			}
 			for <-turn {
@@ -114,7 +119,10 @@ func TestZonesAsNet(t *testing.T) {
 		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
 		require.NoError(t, err)
 		defer unix.Close(fd)
-		for zone, want := range map[string]uint32{"": 0, "lo": 1, "lo:1": 0, "loopback-by-another-name": 0, "3x": 3, "7": 7, "x3": 0, "-1": 0, "16777215": 0xFFFFFF, "99999999999": 0xFFFFFF, "a-name-that-is-too-long": 0} {
+		for zone, want := range map[string]uint32{
+			"": 0, "lo": 1, "lo:1": 0, "loopback-by-another-name": 0, "3x": 3, "7": 7, "x3": 0, "-1": 0,
+			"16777215": 0xFFFFFF, "99999999999": 0xFFFFFF, "a-name-that-is-too-long": 0,
+		} {
 			assert.Equal(t, want, zoneID(fd, zone), "%q", zone)
 		}
 		for _, zone := range []string{"lo", "lo:1", "3x", "1", "1x", "nosuch", "loopback-by-another-name"} {

@@ -166,7 +166,14 @@ func TestMeetsItself(t *testing.T) {
 // FuzzSameEndpoint compares two ends, and each with itself, in all the forms that the
 // same address has.
 func FuzzSameEndpoint(f *testing.F) {
-	for _, seed := range [][2]string{{"127.0.0.1:1", "127.0.0.1:1"}, {"[::ffff:127.0.0.1]:1", "127.0.0.1:1"}, {"[fe80::1%lo]:1", "[fe80::1]:1"}, {"[::]:1", "0.0.0.0:1"}, {"127.0.0.1:0", "127.0.0.1:0"}, {"", ""}} {
+	for _, seed := range [][2]string{
+		{"127.0.0.1:1", "127.0.0.1:1"},
+		{"[::ffff:127.0.0.1]:1", "127.0.0.1:1"},
+		{"[fe80::1%lo]:1", "[fe80::1]:1"},
+		{"[::]:1", "0.0.0.0:1"},
+		{"127.0.0.1:0", "127.0.0.1:0"},
+		{"", ""},
+	} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {

@@ -31,7 +31,13 @@ func setLinger(fd uintptr, seconds int64) (was int64) {
 	var old struct{ onoff, seconds uint16 }
 	size := int32(unsafe.Sizeof(old))
 	was = lingerOff
-	err := windows.Getsockopt(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, (*byte)(unsafe.Pointer(&old)), &size)
+	err := windows.Getsockopt(
+		windows.Handle(fd),
+		windows.SOL_SOCKET,
+		windows.SO_LINGER,
+		(*byte)(unsafe.Pointer(&old)),
+		&size,
+	)
 	if err == nil && old.onoff != 0 {
 		was = int64(old.seconds)
 	}

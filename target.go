@@ -69,7 +69,13 @@ func addrTarget(network string, local, remote *net.TCPAddr) (t target, ok bool) 
 		to = from // for its family
 	}
 
-	t = target{network: network, address: remote.String(), local: netAddr(network, local), remote: netAddr(network, remote), forNet: network}
+	t = target{
+		network: network,
+		address: remote.String(),
+		local:   netAddr(network, local),
+		remote:  netAddr(network, remote),
+		forNet:  network,
+	}
 	if dest.Addr().IsUnspecified() { // for which net else tries both families
 		t.forNet = socketNetwork(network, to)
 	}

@@ -30,7 +30,11 @@ func main() {
 	dialbench.Main()
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	rounds := flag.Int("rounds", 200, "`number` of batches, of 100 dials each, that each dialer gets of a scene; 20 at least")
+	rounds := flag.Int(
+		"rounds",
+		200,
+		"`number` of batches, of 100 dials each, that each dialer gets of a scene; 20 at least",
+	)
 	directory := flag.String("out", "../docs", "`directory` of the pictures")
 	flag.Parse()
 	if flag.NArg() > 0 || *rounds < 20 {
@@ -55,7 +59,14 @@ func run(rounds int, directory string) error {
 		return err
 	}
 	line.Done("done")
-	fmt.Printf("Linux %s, %s, %s, %d CPUs; %d batches of each dialer, in turn.\n\n", kernel(), runtime.Version(), runtime.GOARCH, runtime.NumCPU(), rounds)
+	fmt.Printf(
+		"Linux %s, %s, %s, %d CPUs; %d batches of each dialer, in turn.\n\n",
+		kernel(),
+		runtime.Version(),
+		runtime.GOARCH,
+		runtime.NumCPU(),
+		rounds,
+	)
 	printScenes(scenes)
 	printOpen(open)
 	if err := drawCost(open, directory); err != nil {

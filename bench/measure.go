@@ -69,7 +69,11 @@ func measureScenes(rounds int, step func(string)) ([]scene, error) {
 }
 
 // compare is dialbench.Compare after a batch that warms up.
-func compare(rigs []*dialbench.Rig, rounds, n int, measure func(*dialbench.Rig, int) (dialbench.Batch, error)) ([]dialbench.Series, error) {
+func compare(
+	rigs []*dialbench.Rig,
+	rounds, n int,
+	measure func(*dialbench.Rig, int) (dialbench.Batch, error),
+) ([]dialbench.Series, error) {
 	if _, err := dialbench.Compare(rigs, 1, n, measure); err != nil {
 		return nil, err
 	}

@@ -21,8 +21,12 @@ import (
 
 // Blue and orange are told apart by all eyes.
 var (
-	colors = []color.Color{net: color.RGBA{213, 94, 0, 255}, safedial: color.RGBA{0, 114, 178, 255}, floor: color.Gray{128}}
-	names  = []string{net: "net.Dialer", safedial: "safedial", floor: "system calls"}
+	colors = []color.Color{
+		net:      color.RGBA{213, 94, 0, 255},
+		safedial: color.RGBA{0, 114, 178, 255},
+		floor:    color.Gray{128},
+	}
+	names = []string{net: "net.Dialer", safedial: "safedial", floor: "system calls"}
 )
 
 func init() {
@@ -32,7 +36,11 @@ func init() {
 
 // drawCost draws the time of a dial by the number of open connections.
 func drawCost(points []point, directory string) error {
-	p := newPlot("Time of a dial while connections to the same server are open", fmt.Sprintf("open connections, of %d local ports", dialbench.Ports), "µs (median and quartiles)")
+	p := newPlot(
+		"Time of a dial while connections to the same server are open",
+		fmt.Sprintf("open connections, of %d local ports", dialbench.Ports),
+		"µs (median and quartiles)",
+	)
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.X.Max, p.Y.Min, p.Y.Max = 28000, 10, 10000
 	p.Add(plotter.NewGrid())
@@ -77,7 +85,9 @@ const fastest = 2
 // drawLatency draws the fraction of the dials that took no longer than a time.
 func drawLatency(scenes []scene, directory string) error {
 	rows := [][]*plot.Plot{make([]*plot.Plot, 2), make([]*plot.Plot, 2)}
-	for i, name := range []string{dialbench.Outside.Name, dialbench.Apart.Name, dialbench.Refused.Name, dialbench.Veth.Name} {
+	for i, name := range []string{
+		dialbench.Outside.Name, dialbench.Apart.Name, dialbench.Refused.Name, dialbench.Veth.Name,
+	} {
 		s := scenes[slices.IndexFunc(scenes, func(s scene) bool { return s.Name == name })]
 		p := newPlot(s.title, "µs", "fraction of the dials")
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}

@@ -9,12 +9,19 @@ import (
 )
 
 func printScenes(scenes []scene) {
-	fmt.Println("| dial | net.Dialer | safedial | elapsed (quartiles) | processor time (quartiles) | of the whole machine | net.Dialer, safedial by the floor | allocations | bytes |")
+	fmt.Println(
+		"| dial | net.Dialer | safedial | elapsed (quartiles) | processor time (quartiles) | " +
+			"of the whole machine | net.Dialer, safedial by the floor | allocations | bytes |",
+	)
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, s := range scenes {
 		floors := ""
 		if len(s.series) > floor {
-			floors = fmt.Sprintf("%.2f, %.2f", s.series[net].Ratio(s.series[floor]).Median, s.series[safedial].Ratio(s.series[floor]).Median)
+			floors = fmt.Sprintf(
+				"%.2f, %.2f",
+				s.series[net].Ratio(s.series[floor]).Median,
+				s.series[safedial].Ratio(s.series[floor]).Median,
+			)
 		}
 		fmt.Printf("| %s | %s | %s | %s | %s | %.2f | %s | %s | %s |\n", s.title,
 			duration(s.series[net].Time().Median), duration(s.series[safedial].Time().Median),
@@ -30,13 +37,26 @@ func pair(format string, series []dialbench.Series, figure func(dialbench.Series
 }
 
 func printOpen(points []point) {
-	fmt.Println("| open connections | net.Dialer | safedial | ratio (quartiles) | safedial by itself with none | bind(0) beside net.Dialer's, safedial's (mean) | Listen(\":0\") (mean) | of these failed |")
+	fmt.Println(
+		"| open connections | net.Dialer | safedial | ratio (quartiles) | safedial by itself with none | " +
+			"bind(0) beside net.Dialer's, safedial's (mean) | Listen(\":0\") (mean) | of these failed |",
+	)
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, p := range points {
-		fmt.Printf("| %d | %s | %s | %s | %s | %s | %s | %d, %d |\n", p.open,
-			duration(p.dial[net].Time().Median), duration(p.dial[safedial].Time().Median), ratio(p.dial[safedial].Ratio(p.dial[net])), ratio(p.dial[safedial].Ratio(p.dial[empty])),
-			means(p.bind), means(p.listen),
-			p.bind[net].Failed()+p.listen[net].Failed(), p.bind[safedial].Failed()+p.listen[safedial].Failed())
+		fmt.Printf(
+			"| %d | %s | %s | %s | %s | %s | %s | %d, %d |\n",
+			p.open,
+			duration(
+				p.dial[net].Time().Median,
+			),
+			duration(p.dial[safedial].Time().Median),
+			ratio(p.dial[safedial].Ratio(p.dial[net])),
+			ratio(p.dial[safedial].Ratio(p.dial[empty])),
+			means(p.bind),
+			means(p.listen),
+			p.bind[net].Failed()+p.listen[net].Failed(),
+			p.bind[safedial].Failed()+p.listen[safedial].Failed(),
+		)
 	}
 	fmt.Println()
 }

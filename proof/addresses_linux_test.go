@@ -46,16 +46,34 @@ func TestManyAddresses(t *testing.T) {
 			{name: "dual stack on tcp4", network: "tcp4", address: "both.test:40001", dialer: plain},
 			{name: "dual stack on tcp6", network: "tcp6", address: "both.test:40001", dialer: plain},
 			{name: "IPv6 refused", address: "both.test:" + livePort, dialer: plain},
-			{name: "IPv6 refused, no fast fallback", address: "both.test:" + livePort, dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1}},
-			{name: "IPv6 refused, from IPv4", address: "both.test:" + livePort, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
-			{name: "IPv6 refused, from IPv4 on tcp4", network: "tcp4", address: "both.test:9", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
+			{
+				name: "IPv6 refused, no fast fallback", address: "both.test:" + livePort,
+				dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1},
+			},
+			{
+				name: "IPv6 refused, from IPv4", address: "both.test:" + livePort,
+				dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)},
+			},
+			{
+				name: "IPv6 refused, from IPv4 on tcp4", network: "tcp4", address: "both.test:9",
+				dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)},
+			},
 			{name: "from IPv6", address: "both.test:40001", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
-			{name: "refused, from IPv6 on tcp6", network: "tcp6", address: "both.test:9", dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
+			{
+				name: "refused, from IPv6 on tcp6", network: "tcp6", address: "both.test:9",
+				dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)},
+			},
 			{name: "refused, from IPv4", dial: refused, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("127.0.0.1", 0)}},
 			{name: "refused, from IPv6", dial: refused, dialer: net.Dialer{Resolver: resolver, LocalAddr: tcp("::1", 0)}},
 			{name: "IPv6 wildcard, IPv4 server", address: "[::]:" + livePort, dialer: plain},
-			{name: "IPv6 silent", address: "both.test:40002", dialer: net.Dialer{Resolver: resolver, FallbackDelay: 30 * time.Millisecond}},
-			{name: "IPv6 silent, no fast fallback", address: "both.test:40002", dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1, Timeout: 100 * time.Millisecond}},
+			{
+				name: "IPv6 silent", address: "both.test:40002",
+				dialer: net.Dialer{Resolver: resolver, FallbackDelay: 30 * time.Millisecond},
+			},
+			{
+				name: "IPv6 silent, no fast fallback", address: "both.test:40002",
+				dialer: net.Dialer{Resolver: resolver, FallbackDelay: -1, Timeout: 100 * time.Millisecond},
+			},
 			{name: "last of four", address: "four.test:" + livePort, dialer: within(time.Minute)},
 			{name: "none of four", address: "four.test:9", dialer: within(time.Minute)},
 			{name: "none of two families", address: "both.test:9", dialer: plain},
@@ -179,7 +197,9 @@ func TestAddressWithoutSourceIsDialedOnce(t *testing.T) {
 			return inner(ctx, network, address)
 		}
 		for _, delay := range []time.Duration{10 * time.Millisecond, -1} {
-			for address, timeout := range map[string]time.Duration{"both.test:9000": time.Minute, "both.test:9010": time.Second} {
+			for address, timeout := range map[string]time.Duration{
+				"both.test:9000": time.Minute, "both.test:9010": time.Second,
+			} {
 				lookups.Store(0)
 				var l retryLog
 				d := l.of(safedial.Dialer{Resolver: resolver, FallbackDelay: delay, MaxRetries: 20, Timeout: timeout})

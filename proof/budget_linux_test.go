@@ -62,14 +62,38 @@ var budgets = []budget{
 		systemCalls: map[string]int{"socket": 1, "connect": 2, "setsockopt": 2, "close": 1},
 	},
 	{
-		name: "accepted, IPv4", network: "tcp", address: "127.0.0.1:9000",
-		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 5, "epoll_ctl": 2, "close": 1},
-		allocs:      20, overNet: 5, bytesByNet: 1.3,
+		name:    "accepted, IPv4",
+		network: "tcp",
+		address: "127.0.0.1:9000",
+		systemCalls: map[string]int{
+			"socket":      1,
+			"connect":     2,
+			"getsockname": 2,
+			"getpeername": 2,
+			"setsockopt":  5,
+			"epoll_ctl":   2,
+			"close":       1,
+		},
+		allocs:     20,
+		overNet:    5,
+		bytesByNet: 1.3,
 	},
 	{
-		name: "accepted, IPv6, inside the range", network: "tcp", address: "[::1]:40000",
-		systemCalls: map[string]int{"socket": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 7, "epoll_ctl": 2, "close": 1},
-		allocs:      19, overNet: 5, bytesByNet: 1.3,
+		name:    "accepted, IPv6, inside the range",
+		network: "tcp",
+		address: "[::1]:40000",
+		systemCalls: map[string]int{
+			"socket":      1,
+			"connect":     2,
+			"getsockname": 2,
+			"getpeername": 2,
+			"setsockopt":  7,
+			"epoll_ctl":   2,
+			"close":       1,
+		},
+		allocs:     19,
+		overNet:    5,
+		bytesByNet: 1.3,
 	},
 	{
 		name: "refused", network: "tcp", address: "127.0.0.1:9", refused: true,
@@ -77,14 +101,40 @@ var budgets = []budget{
 		allocs:      16, overNet: 4, bytesByNet: 1.3,
 	},
 	{
-		name: "LocalAddr", network: "tcp", address: "127.0.0.1:9000", local: tcp("127.0.0.1", 0),
-		systemCalls: map[string]int{"socket": 1, "bind": 1, "connect": 2, "getsockname": 2, "getpeername": 2, "setsockopt": 6, "epoll_ctl": 2, "close": 1},
-		allocs:      20, overNet: 4, bytesByNet: 1.3,
+		name:    "LocalAddr",
+		network: "tcp",
+		address: "127.0.0.1:9000",
+		local:   tcp("127.0.0.1", 0),
+		systemCalls: map[string]int{
+			"socket":      1,
+			"bind":        1,
+			"connect":     2,
+			"getsockname": 2,
+			"getpeername": 2,
+			"setsockopt":  6,
+			"epoll_ctl":   2,
+			"close":       1,
+		},
+		allocs:     20,
+		overNet:    4,
+		bytesByNet: 1.3,
 	},
 	{
-		name: "UDP", network: "udp", address: "127.0.0.1:9000",
-		systemCalls: map[string]int{"socket": 1, "connect": 1, "getsockname": 1, "getpeername": 1, "setsockopt": 1, "epoll_ctl": 2, "close": 1},
-		allocs:      14, overNet: 0, bytesByNet: 1,
+		name:    "UDP",
+		network: "udp",
+		address: "127.0.0.1:9000",
+		systemCalls: map[string]int{
+			"socket":      1,
+			"connect":     1,
+			"getsockname": 1,
+			"getpeername": 1,
+			"setsockopt":  1,
+			"epoll_ctl":   2,
+			"close":       1,
+		},
+		allocs:     14,
+		overNet:    0,
+		bytesByNet: 1,
 	},
 }
 
@@ -138,7 +188,10 @@ func TestSystemCalls(t *testing.T) {
 			}
 			with := countSystemCalls(t, strace, i, dials)
 			spent := map[string]int{}
-			for _, name := range []string{"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt", "epoll_ctl", "close"} {
+			for _, name := range []string{
+				"socket", "bind", "connect", "getsockname", "getpeername", "setsockopt", "getsockopt",
+				"epoll_ctl", "close",
+			} {
 				// A few more come from the runtime, whatever is dialed.
 				spent[name] = (with[name] - without[name] + dials/4) / dials
 				assert.LessOrEqual(t, spent[name], b.systemCalls[name], "%s: %s", b.name, name)

@@ -34,8 +34,11 @@ func TestLeavesNothing(t *testing.T) {
 			"by name":       {"localhost:40001", safedial.Dialer{}},
 			"silent":        {"127.0.0.1:9000", safedial.Dialer{Timeout: 10 * time.Millisecond}},
 			"canceled":      {"127.0.0.1:9000", safedial.Dialer{}},
-			"hook refuses":  {"127.0.0.1:40000", safedial.Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }}},
-			"foreign":       {"127.0.0.1:40000", safedial.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
+			"hook refuses": {
+				"127.0.0.1:40000",
+				safedial.Dialer{Control: func(string, string, syscall.RawConn) error { return errors.New("no") }},
+			},
+			"foreign": {"127.0.0.1:40000", safedial.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
 		}
 		dial := func(name string) error {
 			ctx, cancel := context.WithCancel(t.Context())

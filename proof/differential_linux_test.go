@@ -113,8 +113,18 @@ func (row parityCase) compare(t *testing.T) {
 					break
 				}
 			}
-			assert.Equal(t, want, got, "row %q, with a hook: %t\nnet of %s did %+v\n%s did %+v\nIf net has changed, safedial has to follow.",
-				row.name, hooked, runtime.Version(), want, c.name, got)
+			assert.Equal(
+				t,
+				want,
+				got,
+				"row %q, with a hook: %t\nnet of %s did %+v\n%s did %+v\nIf net has changed, safedial has to follow.",
+				row.name,
+				hooked,
+				runtime.Version(),
+				want,
+				c.name,
+				got,
+			)
 		}
 	}
 }

@@ -64,7 +64,10 @@ func TestNeverSelfConnectsWithoutOptions(t *testing.T) {
 func smallScopes(t *testing.T) {
 	combinations, of := 0, sample()
 	phase := rand.IntN(of) // so that many runs see all of them
-	variants := dialVariants([]string{"nil", "zero", "IP:0", "IP:port", "IP:other"}, []string{"Dialer", "NetDialer", "no retries"})
+	variants := dialVariants(
+		[]string{"nil", "zero", "IP:0", "IP:port", "IP:other"},
+		[]string{"Dialer", "NetDialer", "no retries"},
+	)
 	inEachState(t, 6, func(portState) (sample []dialVariant) {
 		for _, v := range variants {
 			if combinations++; combinations%of == phase {
@@ -78,8 +81,19 @@ func smallScopes(t *testing.T) {
 // everyConfiguration dials in all variants while no other socket has a local port.
 func everyConfiguration(t *testing.T) {
 	variants := dialVariants(
-		[]string{"nil", "typed nil", "zero", "IP:0", "IP:port", ":port", "IP:other", "bound by Control", "address bound by Control"},
-		[]string{"Dialer", "NetDialer", "no retries", "typed", "package"})
+		[]string{
+			"nil",
+			"typed nil",
+			"zero",
+			"IP:0",
+			"IP:port",
+			":port",
+			"IP:other",
+			"bound by Control",
+			"address bound by Control",
+		},
+		[]string{"Dialer", "NetDialer", "no retries", "typed", "package"},
+	)
 	of := sample()/100 + 1 // there are fewer of them
 	phase := rand.IntN(of)
 	inEachState(t, 3, func(s portState) []dialVariant {
@@ -105,7 +119,9 @@ func dialVariants(locals, vias []string) (all []dialVariant) {
 		udp.Network = "udp" + strings.TrimPrefix(c.Network, "tcp")
 		for _, local := range locals {
 			for _, via := range vias {
-				for _, v := range []dialVariant{{c, false, false, local, via}, {c, false, true, local, via}, {udp, true, false, local, via}} {
+				for _, v := range []dialVariant{
+					{c, false, false, local, via}, {c, false, true, local, via}, {udp, true, false, local, via},
+				} {
 					if v.exists() {
 						all = append(all, v)
 					}

@@ -113,7 +113,11 @@ func TestRandomCancellation(t *testing.T) {
 		dials := nstest.Fewer(8_000)
 		l := nstest.Echo(t, "127.0.0.1:40500")
 		descriptors, running := nstest.OpenDescriptors(t), runtime.NumGoroutine()
-		dialers := []*safedial.Dialer{{}, {LocalAddr: tcp("127.0.0.1", 0)}, {Timeout: time.Minute, Cancel: make(chan struct{})}}
+		dialers := []*safedial.Dialer{
+			{},
+			{LocalAddr: tcp("127.0.0.1", 0)},
+			{Timeout: time.Minute, Cancel: make(chan struct{})},
+		}
 		addresses := []string{l.Addr().String(), "localhost:40500", "127.0.0.1:40600"}
 		var connected, canceled, refused atomic.Int64
 		var group sync.WaitGroup

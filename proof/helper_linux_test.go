@@ -196,7 +196,10 @@ func assertRefused(t *testing.T, err error, network string, msg ...any) {
 // noPort reports whether err is that no local port was found: connect(2)'s
 // EADDRNOTAVAIL or EAGAIN, or bind(2)'s EADDRINUSE.
 func noPort(err error) bool {
-	return slices.ContainsFunc([]error{syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EAGAIN}, func(errno error) bool { return errors.Is(err, errno) })
+	return slices.ContainsFunc(
+		[]error{syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EAGAIN},
+		func(errno error) bool { return errors.Is(err, errno) },
+	)
 }
 
 // portOf returns the local port of a connection.

@@ -88,7 +88,10 @@ func TestPoolOfPorts(t *testing.T) {
 		pool := func(network, _ string, c syscall.RawConn) error {
 			return nstest.OnSocket(c, func(fd int) error {
 				next++
-				return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), nstest.BindTo(fd, network, "127.0.0.1", uint16(next)))
+				return errors.Join(
+					unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+					nstest.BindTo(fd, network, "127.0.0.1", uint16(next)),
+				)
 			})
 		}
 		dials := dialsOf(&safedial.Dialer{Control: pool})
@@ -131,12 +134,23 @@ func TestCallersPortRange(t *testing.T) {
 		} {
 			for _, local := range []net.Addr{nil, tcp("127.0.0.1", 0)} {
 				for port, want := range map[int]safedial.PortRange{40050: c.want, 9000: c.outside} {
-					d := safedial.Dialer{LocalAddr: local, Control: onSocket(func(fd int) error { return nstest.LimitPorts(fd, c.set.Low, c.set.High) })}
+					d := safedial.Dialer{
+						LocalAddr: local,
+						Control:   onSocket(func(fd int) error { return nstest.LimitPorts(fd, c.set.Low, c.set.High) }),
+					}
 					l := nstest.Serve(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 					for range 20 {
 						conn, err := d.Dial("tcp", l.Addr().String())
 						require.NoError(t, err, "%v", c)
-						assert.True(t, want.Contains(portOf(conn)), "%v of the caller's, from %v to %d: %d", c.set, local, port, portOf(conn))
+						assert.True(
+							t,
+							want.Contains(portOf(conn)),
+							"%v of the caller's, from %v to %d: %d",
+							c.set,
+							local,
+							port,
+							portOf(conn),
+						)
 						nstest.AssertReal(t, conn)
 					}
 					l.Close()

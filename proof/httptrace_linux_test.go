@@ -27,7 +27,9 @@ import (
 // compares the events that httptrace reports, in their order.
 func TestTransportTrace(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+		server := httptest.NewUnstartedServer(
+			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }),
+		)
 		l, err := net.Listen("tcp", "127.0.0.2:40000")
 		require.NoError(t, err)
 		server.Listener.Close()
@@ -88,7 +90,15 @@ func compareTraces(t *testing.T, resolver *net.Resolver, url string, canceled bo
 		for tries := 0; tries < 200 && !assert.ObjectsAreEqual(want, got); tries++ {
 			want, got = trace(withNet), trace(dial)
 		}
-		assert.Equal(t, want, got, "%s %s: expected is what net of %s reported, actual what safedial did", name, url, runtime.Version())
+		assert.Equal(
+			t,
+			want,
+			got,
+			"%s %s: expected is what net of %s reported, actual what safedial did",
+			name,
+			url,
+			runtime.Version(),
+		)
 		require.NotEmpty(t, got)
 		if strings.Contains(url, ".test") && !canceled {
 			assert.Equal(t, 1, strings.Count(strings.Join(got, "\n"), "DNSStart"))
@@ -98,7 +108,12 @@ func compareTraces(t *testing.T, resolver *net.Resolver, url string, canceled bo
 
 // traced makes one request and returns its events. What may happen at the same
 // time as others is left out: the request that is written.
-func traced(t *testing.T, dial func(context.Context, string, string) (net.Conn, error), url string, cancel bool) []string {
+func traced(
+	t *testing.T,
+	dial func(context.Context, string, string) (net.Conn, error),
+	url string,
+	cancel bool,
+) []string {
 	t.Helper()
 	var mu sync.Mutex
 	var events []string

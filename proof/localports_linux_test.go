@@ -95,9 +95,13 @@ func TestLocalPortsImpossible(t *testing.T) {
 			"local ports 40005-40004: the first is above the last":                                    {LocalPorts: ports(40005, 40004)},
 			"local ports 40005-0: the first is above the last":                                        {LocalPorts: ports(40005, 0)},
 			"local ports 40006-40007: all reserved by ip_local_reserved_ports":                        {LocalPorts: ports(40006, 40007)},
-			"local ports 40000-40002: none in the range 40004-40005 that the caller's hook has set":   {LocalPorts: ports(40000, 40002), Control: callers},
+			"local ports 40000-40002: none in the range 40004-40005 that the caller's hook has set": {
+				LocalPorts: ports(40000, 40002), Control: callers,
+			},
 
-			"avoid ports 40004-40005: no other port in the range 40004-40005": {AvoidPorts: safedial.Ports(40005, 40004), Control: callers},
+			"avoid ports 40004-40005: no other port in the range 40004-40005": {
+				AvoidPorts: safedial.Ports(40005, 40004), Control: callers,
+			},
 			"avoid ports 40000-40005: no other port in the range 40000-40007": {
 				AvoidPorts: []safedial.PortRange{ports(40004, 40005), ports(40000, 40002), ports(40003, 40003)},
 			},
@@ -192,7 +196,15 @@ func TestLocalPortsAfterRangeChanges(t *testing.T) {
 						descriptors := nstest.OpenDescriptors(t)
 						conn, err := dial(network, "127.0.0.1:9000")
 						if err == nil {
-							assert.True(t, portOf(conn) == 40007 && limits == "avoid ports", "%s %s %s: %d", kind, network, limits, portOf(conn))
+							assert.True(
+								t,
+								portOf(conn) == 40007 && limits == "avoid ports",
+								"%s %s %s: %d",
+								kind,
+								network,
+								limits,
+								portOf(conn),
+							)
 							nstest.Reset(conn)
 						} else if assert.ErrorContains(t, err, limits) && network == "udp" {
 							assert.Equal(t, descriptors, nstest.OpenDescriptors(t), "a socket stays open")
@@ -214,7 +226,9 @@ func TestOnePortServesEachDestination(t *testing.T) {
 		dials := maps.Clone(portDials)
 		for _, port := range []uint16{0, 9999} {
 			nowhere := netip.AddrPortFrom(netip.Addr{}, port)
-			dials[fmt.Sprintf("from port %d of no address", port)] = func(t *testing.T, d safedial.Dialer, network string, remote netip.AddrPort) (net.Conn, error) {
+			dials[fmt.Sprintf("from port %d of no address", port)] = func(
+				t *testing.T, d safedial.Dialer, network string, remote netip.AddrPort,
+			) (net.Conn, error) {
 				return nstest.NetConn(d.DialTCP(t.Context(), network, nowhere, remote))
 			}
 		}
@@ -280,7 +294,12 @@ func TestAvoidPorts(t *testing.T) {
 				if address == "127.0.0.1:9000" && (network == "udp" || !takesEvenPortsFirst(t, address)) {
 					free = append(free, 40003)
 				}
-				assert.Subset(t, portsOf(t, safedial.Dial, network, address), []uint16{40004, 40006}, "the test does not show the effect")
+				assert.Subset(
+					t,
+					portsOf(t, safedial.Dial, network, address),
+					[]uint16{40004, 40006},
+					"the test does not show the effect",
+				)
 				for kind, dial := range dialsOf(&safedial.Dialer{AvoidPorts: safedial.Ports(avoided...)}) {
 					assert.ElementsMatch(t, free, portsOf(t, dial, network, address), "%s %s %s", kind, network, address)
 				}

@@ -31,7 +31,11 @@ func TestNetDialerTLS(t *testing.T) {
 	conn, err := (&tls.Dialer{NetDialer: d.NetDialer(), Config: config}).DialContext(t.Context(), "tcp", address)
 	require.NoError(t, err)
 	defer conn.Close()
-	client := http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
+	client := http.Client{
+		Transport: &http.Transport{
+			DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+		},
+	}
 	response, err := client.Get(server.URL)
 	require.NoError(t, err)
 	response.Body.Close()

@@ -39,7 +39,11 @@ func TestCrowdedDestination(t *testing.T) {
 		setLocalPorts(t, 40000, 40199)
 		crowdedAddress := crowdDestination(t)
 		if nstest.HasPortRange(t, unix.IPPROTO_MPTCP) { // since 6.8 the option has connect(2) take both parities
-			assert.Positive(t, oddPorts(t, safedial.Dial, crowdedAddress, 40), "the crowded destination has the option for a while")
+			assert.Positive(
+				t,
+				oddPorts(t, safedial.Dial, crowdedAddress, 40),
+				"the crowded destination has the option for a while",
+			)
 		}
 	})
 }

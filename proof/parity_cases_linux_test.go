@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -24,7 +22,16 @@ const (
 
 // parityCases are all the rows; dir has a Unix socket that listens.
 func parityCases(dir string) []parityCase {
-	rows := slices.Concat(settingRows(), localAddrRows(), badLocalAddrRows(), controlRows(), addressRows(), endedRows(dir), networkRows(dir), methodRows(dir))
+	rows := slices.Concat(
+		settingRows(),
+		localAddrRows(),
+		badLocalAddrRows(),
+		controlRows(),
+		addressRows(),
+		endedRows(dir),
+		networkRows(dir),
+		methodRows(dir),
+	)
 	for _, c := range nstest.Destinations {
 		rows = append(rows,
 			parityCase{name: "live " + c.Host, network: c.Network, address: live(c.Host)},
@@ -47,21 +54,53 @@ func settingRows() []parityCase {
 	return []parityCase{
 		{name: "keep-alive off", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1}},
 		{name: "keep-alive period", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: 42 * time.Second}},
-		{name: "keep-alive config", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 11 * time.Second, Interval: 7 * time.Second, Count: 3}}},
-		{name: "keep-alive config as it is", address: live("127.0.0.1"), dialer: net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}}},
-		{name: "keep-alive config not enabled", address: live("127.0.0.1"), dialer: net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Idle: time.Second}}},
+		{
+			name:    "keep-alive config",
+			address: live("127.0.0.1"),
+			dialer: net.Dialer{
+				KeepAlive:       -1,
+				KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 11 * time.Second, Interval: 7 * time.Second, Count: 3},
+			},
+		},
+		{
+			name:    "keep-alive config as it is",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}},
+		},
+		{
+			name:    "keep-alive config not enabled",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Idle: time.Second}},
+		},
 		{name: "timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}},
 		{name: "deadline", address: live("127.0.0.1"), dialer: net.Dialer{Deadline: time.Now().Add(time.Hour)}},
-		{name: "timeout and deadline", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute, Deadline: time.Now().Add(time.Hour)}},
+		{
+			name:    "timeout and deadline",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{Timeout: time.Minute, Deadline: time.Now().Add(time.Hour)},
+		},
 		{name: "context deadline", address: live("127.0.0.1"), ctx: within(time.Minute)},
-		{name: "Cancel never closed", address: live("127.0.0.1"), dialer: net.Dialer{Cancel: make(chan struct{})}}, //nolint:staticcheck // SA1019: net.Dialer has it too
-		{name: "DualStack", address: live("localhost"), dialer: net.Dialer{DualStack: true}},                       //nolint:staticcheck // SA1019: net.Dialer has it too
+		{
+			name:    "Cancel never closed",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{Cancel: make(chan struct{})}, //nolint:staticcheck // SA1019: net.Dialer has it too
+		},
+		{
+			name:    "DualStack",
+			address: live("localhost"),
+			dialer:  net.Dialer{DualStack: true}, //nolint:staticcheck // SA1019: net.Dialer has it too
+		},
 		{name: "no fast fallback", address: live("localhost"), dialer: net.Dialer{FallbackDelay: -1}},
 		{name: "Resolver", address: live("localhost"), dialer: net.Dialer{Resolver: &net.Resolver{PreferGo: true}}},
 		{name: "multipath", address: live("127.0.0.1"), mptcp: true},
 		{name: "multipath IPv6", address: live("::1"), mptcp: true},
 		{name: "multipath refused", address: closed("127.0.0.1"), mptcp: true},
-		{name: "multipath from an address", address: live("127.0.0.1"), mptcp: true, dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
+		{
+			name:    "multipath from an address",
+			address: live("127.0.0.1"),
+			mptcp:   true,
+			dialer:  net.Dialer{LocalAddr: tcp("127.0.0.1", 0)},
+		},
 	}
 }
 
@@ -72,15 +111,34 @@ func localAddrRows() []parityCase {
 		{name: "from another address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp(nstest.OwnAddress, 0)}},
 		{name: "from an IPv6 address", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
 		{name: "from a port", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
-		{name: "from a port of any address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{Port: 9999}}},
+		{
+			name:    "from a port of any address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.TCPAddr{Port: 9999}},
+		},
 		{name: "from anywhere", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
 		{name: "from any IPv4 address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("0.0.0.0", 0)}},
-		{name: "from any IPv6 address to IPv4", needsIPv6: true, but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
+		{
+			name:      "from any IPv6 address to IPv4",
+			needsIPv6: true,
+			but:       asIPv4,
+			address:   live("127.0.0.1"),
+			dialer:    net.Dialer{LocalAddr: tcp("::", 0)},
+		},
 		{name: "from any IPv6 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("::", 0)}},
 		{name: "from a nil pointer", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
-		{name: "from a nil pointer, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.TCPAddr)(nil)}},
+		{
+			name:    "from a nil pointer, refused",
+			address: closed("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: (*net.TCPAddr)(nil)},
+		},
 		{name: "from an address, by name", address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "from an IPv6 address, by name", needsIPv6: true, address: live("localhost"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
+		{
+			name:      "from an IPv6 address, by name",
+			needsIPv6: true,
+			address:   live("localhost"),
+			dialer:    net.Dialer{LocalAddr: tcp("::1", 0)},
+		},
 		{name: "from an address, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
 		{name: "from a port, refused", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 9999)}},
 		{name: "from a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 0)}},
@@ -90,12 +148,38 @@ func localAddrRows() []parityCase {
 			return m.DialContext(ctx, "tcp", live("0.0.0.0"))
 		}, dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
 		{name: "from the other family", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::1", 0)}},
-		{name: "from a UDP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
-		{name: "from an IP address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
-		{name: "from a unix address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UnixAddr{Name: "x", Net: "unix"}}},
-		{name: "from a port of any IPv4 address to IPv6", address: live("::1"), dialer: net.Dialer{LocalAddr: tcp("0.0.0.0", 9999)}},
-		{name: "from a port of any IPv6 address to IPv4", needsIPv6: true, but: asIPv4, address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("::", 9999)}},
-		{name: "from an address of no length", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP{1, 2, 3}}}},
+		{
+			name:    "from a UDP address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}},
+		},
+		{
+			name:    "from an IP address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}},
+		},
+		{
+			name:    "from a unix address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.UnixAddr{Name: "x", Net: "unix"}},
+		},
+		{
+			name:    "from a port of any IPv4 address to IPv6",
+			address: live("::1"),
+			dialer:  net.Dialer{LocalAddr: tcp("0.0.0.0", 9999)},
+		},
+		{
+			name:      "from a port of any IPv6 address to IPv4",
+			needsIPv6: true,
+			but:       asIPv4,
+			address:   live("127.0.0.1"),
+			dialer:    net.Dialer{LocalAddr: tcp("::", 9999)},
+		},
+		{
+			name:    "from an address of no length",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP{1, 2, 3}}},
+		},
 	}
 }
 
@@ -105,9 +189,20 @@ func badLocalAddrRows() (rows []parityCase) {
 	for _, ip := range []net.IP{nil, {127, 0, 0, 1}, {1, 2, 3}, net.IPv6loopback} {
 		for _, port := range []int{-1, 65536, 70000} {
 			local := &net.TCPAddr{IP: ip, Port: port}
-			rows = append(rows,
-				parityCase{name: fmt.Sprintf("TCP from %s", local), address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: local}},
-				parityCase{name: fmt.Sprintf("UDP from %s", local), network: "udp", address: closed("127.0.0.1"), dialer: net.Dialer{LocalAddr: (*net.UDPAddr)(local)}})
+			rows = append(
+				rows,
+				parityCase{
+					name:    fmt.Sprintf("TCP from %s", local),
+					address: closed("127.0.0.1"),
+					dialer:  net.Dialer{LocalAddr: local},
+				},
+				parityCase{
+					name:    fmt.Sprintf("UDP from %s", local),
+					network: "udp",
+					address: closed("127.0.0.1"),
+					dialer:  net.Dialer{LocalAddr: (*net.UDPAddr)(local)},
+				},
+			)
 		}
 	}
 	return rows
@@ -129,13 +224,33 @@ func controlRows() []parityCase {
 		}},
 		{name: "Control binds", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
 		{name: "Control binds, refused", address: closed("127.0.0.1"), dialer: net.Dialer{Control: bindControl("127.0.0.1")}},
-		{name: "Control binds a foreign address", address: live("127.0.0.1"), dialer: net.Dialer{Control: bindControl("192.0.2.1")}},
-		{name: "Control and LocalAddr bind", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: bindControl("127.0.0.1")}},
-		{name: "Control sets an option", address: live("127.0.0.1"), dialer: net.Dialer{Control: setOption(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}},
+		{
+			name:    "Control binds a foreign address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{Control: bindControl("192.0.2.1")},
+		},
+		{
+			name:    "Control and LocalAddr bind",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: bindControl("127.0.0.1")},
+		},
+		{
+			name:    "Control sets an option",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{Control: setOption(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)},
+		},
 		{name: "Control lingers", address: live("127.0.0.1"), dialer: net.Dialer{Control: setLinger(5)}},
 		{name: "Control resets", address: live("127.0.0.1"), dialer: net.Dialer{Control: setLinger(0)}},
-		{name: "Control lingers, from an address", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: setLinger(5)}},
-		{name: "Control lingers, from anywhere", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.TCPAddr{}, Control: setLinger(5)}},
+		{
+			name:    "Control lingers, from an address",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: tcp("127.0.0.1", 0), Control: setLinger(5)},
+		},
+		{
+			name:    "Control lingers, from anywhere",
+			address: live("127.0.0.1"),
+			dialer:  net.Dialer{LocalAddr: &net.TCPAddr{}, Control: setLinger(5)},
+		},
 		{name: "Control connects", address: live("127.0.0.1"), dialer: net.Dialer{Control: onSocket(func(fd int) error {
 			if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 40000}); err != unix.EINPROGRESS {
 				return err
@@ -181,102 +296,5 @@ func addressRows() []parityCase {
 		{name: "broadcast", address: "255.255.255.255:80"},
 		{name: "loopback broadcast", address: "127.255.255.255:80"},
 		{name: "multicast", address: "224.0.0.1:80"},
-	}
-}
-
-// endedRows are dials that time ends, or the caller.
-func endedRows(dir string) []parityCase {
-	return []parityCase{
-		{name: "negative timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: -1}},
-		{name: "negative timeout, by name", raced: true, address: live("localhost"), dialer: net.Dialer{Timeout: -1}},
-		{name: "negative timeout, unix", network: "unix", address: filepath.Join(dir, "live"), dialer: net.Dialer{Timeout: -1}},
-		{name: "past deadline", address: live("127.0.0.1"), dialer: net.Dialer{Deadline: time.Unix(1, 0)}},
-		{name: "past context deadline", address: live("127.0.0.1"), ctx: within(-time.Second)},
-		{name: "canceled context", address: live("127.0.0.1"), ctx: canceled},
-		{name: "canceled context, by name", raced: true, address: live("localhost"), ctx: canceled},
-		{name: "canceled context, from an address", address: live("127.0.0.1"), ctx: canceled, dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "canceled context, bad address", address: "127.0.0.1", ctx: canceled},
-		{name: "nil context", address: live("127.0.0.1"), ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
-		{name: "nil context with a timeout", address: live("127.0.0.1"), dialer: net.Dialer{Timeout: time.Minute}, ctx: func() (context.Context, context.CancelFunc) { return nil, func() {} }},
-		{name: "silent, context deadline", address: "127.0.0.1:9000", ctx: within(20 * time.Millisecond)},
-		{name: "silent, timeout", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond}},
-		{name: "silent, from an address", address: "127.0.0.1:9000", dialer: net.Dialer{Timeout: 20 * time.Millisecond, LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "silent, canceled", address: "127.0.0.1:9000", ctx: func() (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancel(context.Background())
-			time.AfterFunc(50*time.Millisecond, cancel)
-			return ctx, cancel
-		}},
-		{name: "silent, Cancel", address: "127.0.0.1:9000", cancelAfter: 20 * time.Millisecond},
-	}
-}
-
-// networkRows are the networks that are not TCP.
-func networkRows(dir string) []parityCase {
-	return []parityCase{
-		{name: "UDP", network: "udp", address: live("127.0.0.1")},
-		{name: "UDP from an address", network: "udp4", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}}},
-		{name: "UDP from a TCP address", network: "udp", address: live("127.0.0.1"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "IP from a TCP address", network: "ip4:1", address: "127.0.0.1", dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "unix from a TCP address", network: "unix", address: filepath.Join(dir, "live"), dialer: net.Dialer{LocalAddr: tcp("127.0.0.1", 0)}},
-		{name: "UDP IPv6", network: "udp6", address: live("::1")},
-		{name: "IP", network: "ip4:1", address: "127.0.0.1"},
-		{name: "unix", network: "unix", address: filepath.Join(dir, "live")},
-		{name: "unix, absent", network: "unix", address: filepath.Join(dir, "absent")},
-		{name: "unixgram, absent", network: "unixgram", address: filepath.Join(dir, "absent")},
-		{name: "unixpacket, wrong type", network: "unixpacket", address: filepath.Join(dir, "live")},
-	}
-}
-
-// methodRows are the methods that are not DialContext.
-func methodRows(dir string) []parityCase {
-	here := netip.MustParseAddr("127.0.0.1")
-	liveAddr, deadAddr := netip.AddrPortFrom(here, 40000), netip.AddrPortFrom(here, 9)
-	return []parityCase{
-		{name: "Dial", dial: func(m dialer, _ context.Context) (net.Conn, error) { return m.Dial("tcp", live("127.0.0.1")) }},
-		{name: "DialTCP from an address", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr)},
-		{name: "DialTCP from a port", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 9999), liveAddr)},
-		{name: "DialTCP from any address and a port", dial: dialTCP("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 9999), liveAddr)},
-		{name: "DialTCP refused", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), deadAddr)},
-		{name: "DialTCP of the other family", dial: dialTCP("tcp6", netip.AddrPortFrom(here, 0), liveAddr)},
-		{name: "DialTCP of IPv6 on tcp4", dial: dialTCP("tcp4", netip.AddrPortFrom(here, 0), netip.MustParseAddrPort("[::1]:40000"))},
-		{name: "DialTCP on udp", dial: dialTCP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
-		{name: "DialTCP on no network", dial: dialTCP("", netip.AddrPortFrom(here, 0), liveAddr)},
-		{name: "DialTCP ignores LocalAddr", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), dialer: net.Dialer{LocalAddr: tcp("192.0.2.1", 1)}},
-		{name: "DialTCP canceled", but: uncalled, dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), ctx: canceled},
-		{name: "DialTCP multipath", dial: dialTCP("tcp", netip.AddrPortFrom(here, 0), liveAddr), mptcp: true},
-		{name: "DialUDP", dial: dialUDP("udp", netip.AddrPortFrom(here, 0), liveAddr)},
-		{name: "DialIP", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
-			return nstest.NetConn(m.DialIP(ctx, "ip4:1", netip.Addr{}, here))
-		}},
-		{name: "DialUnix", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
-			return nstest.NetConn(m.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: filepath.Join(dir, "live"), Net: "unix"}))
-		}},
-		{name: "DialUnix without an address", dial: func(m dialer, ctx context.Context) (net.Conn, error) {
-			return nstest.NetConn(m.DialUnix(ctx, "unix", nil, nil))
-		}},
-	}
-}
-
-func within(d time.Duration) func() (context.Context, context.CancelFunc) {
-	return func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(context.Background(), d)
-	}
-}
-
-func canceled() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx, cancel
-}
-
-func dialTCP(network string, laddr, raddr netip.AddrPort) func(dialer, context.Context) (net.Conn, error) {
-	return func(m dialer, ctx context.Context) (net.Conn, error) {
-		return nstest.NetConn(m.DialTCP(ctx, network, laddr, raddr))
-	}
-}
-
-func dialUDP(network string, laddr, raddr netip.AddrPort) func(dialer, context.Context) (net.Conn, error) {
-	return func(m dialer, ctx context.Context) (net.Conn, error) {
-		return nstest.NetConn(m.DialUDP(ctx, network, laddr, raddr))
 	}
 }

@@ -118,7 +118,13 @@ func oracle(s portState, w dialVariant) answer {
 		}
 		return answer{refused: true, self: true, explaining: "from its own port to its own port"}
 	case "IP:other":
-		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: true, from: []uint16{9999}, explaining: "from another port"}
+		return answer{
+			connected:  s.live || w.udp,
+			refused:    !s.live && !w.udp,
+			neverSelf:  true,
+			from:       []uint16{9999},
+			explaining: "from another port",
+		}
 	}
 
 	bindPicks := !strings.HasSuffix(w.local, "nil") && (w.udp || !s.lateBind)
@@ -135,13 +141,25 @@ func oracle(s portState, w dialVariant) answer {
 	case len(free) > 0:
 		// A NetDialer's UDP dials use one of the two ranges around the destination's port.
 		oneRange := w.udp && w.via == "NetDialer"
-		return answer{connected: s.live || w.udp, refused: !s.live && !w.udp, neverSelf: s.portRange, from: free, noPort: leavesOneOut || oneRange, explaining: "ports are free"}
+		return answer{
+			connected:  s.live || w.udp,
+			refused:    !s.live && !w.udp,
+			neverSelf:  s.portRange,
+			from:       free,
+			noPort:     leavesOneOut || oneRange,
+			explaining: "ports are free",
+		}
 	case ownFree:
 		// Once undone, a socket that bind(2) has given a port gets one from connect(2).
 		self := s.how != toElsewhere || w.udp || !bindPicks || portable
 		// With the option, the own port of a loopback address is not tried.
 		notTried := s.portRange && !w.udp
-		return answer{refused: true, self: self, noPort: leavesOneOut || notTried, explaining: "only the destination's own port is free"}
+		return answer{
+			refused:    true,
+			self:       self,
+			noPort:     leavesOneOut || notTried,
+			explaining: "only the destination's own port is free",
+		}
 	}
 	return answer{noPort: true, explaining: "no port is free"}
 }

@@ -243,7 +243,8 @@ func (t *trial) judgePeer() *failure {
 	var hosts []string
 	for i, a := range t.f.plan {
 		hosts = append(hosts, t.s.peer(a))
-		if t.f.results[i] == "connected" && !t.leavesPortOut() && !t.isUnchecked() && !t.w.unknown { // the first may need more sockets than there are retries
+		if t.f.results[i] == "connected" && !t.leavesPortOut() && !t.isUnchecked() &&
+			!t.w.unknown { // the first may need more sockets than there are retries
 			break
 		}
 	}

@@ -86,7 +86,13 @@ type restartStats struct {
 
 // restartUnderLoad has eight clients dial a port as fast as they can, while its server
 // stops and starts: at least twenty times, and after some dials each.
-func restartUnderLoad(t *testing.T, dial dialFunc, listen func(network, address string) (net.Listener, error), system safedial.PortRange, d time.Duration) *restartStats {
+func restartUnderLoad(
+	t *testing.T,
+	dial dialFunc,
+	listen func(network, address string) (net.Listener, error),
+	system safedial.PortRange,
+	d time.Duration,
+) *restartStats {
 	t.Helper()
 	const address, clients = "127.0.0.1:40002", 8
 	setLocalPorts(t, system.Low, system.High)

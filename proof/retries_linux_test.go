@@ -194,7 +194,10 @@ func dialExhausted(t *testing.T, lateBind bool) {
 func TestForeignLocalAddrIsNotRetried(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		for _, port := range []int{0, 9999} {
-			_, err := (&safedial.Dialer{LocalAddr: tcp("192.0.2.1", port), OnRetry: notRetried(t)}).Dial("tcp", "127.0.0.1:40000")
+			_, err := (&safedial.Dialer{LocalAddr: tcp("192.0.2.1", port), OnRetry: notRetried(t)}).Dial(
+				"tcp",
+				"127.0.0.1:40000",
+			)
 			assert.Equal(t, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL), nstest.OpError(t, err).Err)
 		}
 	})
@@ -268,10 +271,31 @@ func TestPauseIsBounded(t *testing.T) {
 		}
 		ended("Timeout", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
 		ended("Timeout of UDP", t.Context(), "udp", "127.0.0.1", safedial.Dialer{Timeout: enough}, "i/o timeout")
-		ended("from an address", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Timeout: enough, LocalAddr: tcp("127.0.0.1", 0)}, "i/o timeout")
-		ended("by name", t.Context(), "tcp", "localhost", safedial.Dialer{Timeout: 5 * enough}, "i/o timeout") // a look-up on a slow machine takes time, too
+		ended(
+			"from an address",
+			t.Context(),
+			"tcp",
+			"127.0.0.1",
+			safedial.Dialer{Timeout: enough, LocalAddr: tcp("127.0.0.1", 0)},
+			"i/o timeout",
+		)
+		ended(
+			"by name",
+			t.Context(),
+			"tcp",
+			"localhost",
+			safedial.Dialer{Timeout: 5 * enough},
+			"i/o timeout",
+		) // a look-up on a slow machine takes time, too
 		ended("Deadline", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Deadline: time.Now().Add(enough)}, "i/o timeout")
-		ended("Cancel", t.Context(), "tcp", "127.0.0.1", safedial.Dialer{Cancel: closing(enough)}, "operation was canceled") //nolint:staticcheck // SA1019: net.Dialer has it too
+		ended(
+			"Cancel",
+			t.Context(),
+			"tcp",
+			"127.0.0.1",
+			safedial.Dialer{Cancel: closing(enough)}, //nolint:staticcheck // SA1019: net.Dialer has it too
+			"operation was canceled",
+		) //nolint:staticcheck // SA1019: net.Dialer has it too
 		for deadline, want := range map[bool]string{true: "i/o timeout", false: "operation was canceled"} {
 			ctx, _ := contextEnding(t, enough, deadline)
 			ended("context", ctx, "tcp", "127.0.0.1", safedial.Dialer{}, want)
@@ -294,7 +318,11 @@ func TestNoRetryAfterTheEnd(t *testing.T) {
 				for _, inRetry := range []bool{false, true} {
 					ctx, cancel := context.WithCancel(t.Context())
 					retries := 0
-					d := safedial.Dialer{LocalAddr: local, MaxRetries: 50, OnRetry: func(context.Context, safedial.Retry) { retries++; cancel() }}
+					d := safedial.Dialer{
+						LocalAddr:  local,
+						MaxRetries: 50,
+						OnRetry:    func(context.Context, safedial.Retry) { retries++; cancel() },
+					}
 					if !inRetry {
 						d.Control = func(string, string, syscall.RawConn) error { cancel(); return nil }
 					}

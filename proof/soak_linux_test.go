@@ -75,7 +75,13 @@ func churnAtLimit(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d dials: %d echoed, %d found no port, %d self-connections discarded", dials.Load(), echoed.Load(), unavailable.Load(), self.Load())
+	t.Logf(
+		"%d dials: %d echoed, %d found no port, %d self-connections discarded",
+		dials.Load(),
+		echoed.Load(),
+		unavailable.Load(),
+		self.Load(),
+	)
 	assert.NotZero(t, unavailable.Load(), "the limit was not reached")
 	assert.NotZero(t, echoed.Load())
 	nstest.AssertNothingLeft(t, descriptors, running)
@@ -91,9 +97,20 @@ type soakStats struct {
 func (s *soakStats) String() string {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return fmt.Sprintf("%d dials, %d connected, %d self-connections discarded; refused %d, no port %d, canceled %d, late %d, reset %d; heap %d KiB, %d goroutines",
-		s.dials.Load(), s.connected.Load(), s.self.Load(), s.refused.Load(), s.noPort.Load(), s.canceled.Load(), s.late.Load(), s.resetByPeer.Load(),
-		memory.HeapAlloc/1024, runtime.NumGoroutine())
+	return fmt.Sprintf(
+		"%d dials, %d connected, %d self-connections discarded; "+
+			"refused %d, no port %d, canceled %d, late %d, reset %d; heap %d KiB, %d goroutines",
+		s.dials.Load(),
+		s.connected.Load(),
+		s.self.Load(),
+		s.refused.Load(),
+		s.noPort.Load(),
+		s.canceled.Load(),
+		s.late.Load(),
+		s.resetByPeer.Load(),
+		memory.HeapAlloc/1024,
+		runtime.NumGoroutine(),
+	)
 }
 
 func (s *soakStats) fail(format string, args ...any) {
@@ -163,7 +180,10 @@ func (s *soakStats) restart(ctx context.Context, t *testing.T, port uint16) {
 		}
 		for _, socket := range nstest.SocketsOn(t, port) {
 			const timeWait, closing = "06", "0B"
-			if fields := strings.Fields(socket); strings.Contains(socket, self) && (fields[3] == timeWait || fields[3] == closing) {
+			if fields := strings.Fields(
+				socket,
+			); strings.Contains(socket, self) &&
+				(fields[3] == timeWait || fields[3] == closing) {
 				s.fail("left behind: %s", socket)
 			}
 		}

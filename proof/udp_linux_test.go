@@ -66,7 +66,11 @@ func TestUDPRetries(t *testing.T) {
 		for maxRetries, want := range map[int]int{-1: 0, 0: 2, 5: 5} {
 			for _, local := range []net.Addr{nil, udp("127.0.0.1", 0)} {
 				retries := 0
-				d := safedial.Dialer{LocalAddr: local, MaxRetries: maxRetries, OnRetry: func(context.Context, safedial.Retry) { retries++ }}
+				d := safedial.Dialer{
+					LocalAddr:  local,
+					MaxRetries: maxRetries,
+					OnRetry:    func(context.Context, safedial.Retry) { retries++ },
+				}
 				conn, err := d.Dial("udp", "127.0.0.1:40000")
 				require.Nil(t, conn)
 				assertRefused(t, err, "udp")
@@ -119,7 +123,13 @@ func TestUDPWaitsForAPortWithoutPortRange(t *testing.T) {
 
 func awaitUDPPort(t *testing.T) {
 	setLocalPorts(t, 40000, 40003)
-	noneToConnect, noneToBind := os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("bind", syscall.EADDRINUSE)
+	noneToConnect, noneToBind := os.NewSyscallError(
+		"connect",
+		syscall.EAGAIN,
+	), os.NewSyscallError(
+		"bind",
+		syscall.EADDRINUSE,
+	)
 	for name, c := range map[string]struct {
 		local   net.Addr
 		kind    string
@@ -137,7 +147,11 @@ func awaitUDPPort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			taken := takeUDPPorts(t, 40000, 40003)
 			sockets := 0
-			d := safedial.Dialer{LocalAddr: c.local, MaxRetries: -1, Control: onSocket(func(fd int) error { sockets++; return requireNoRange(fd) })}
+			d := safedial.Dialer{
+				LocalAddr:  c.local,
+				MaxRetries: -1,
+				Control:    onSocket(func(fd int) error { sockets++; return requireNoRange(fd) }),
+			}
 			_, err := dialsOf(&d)[c.kind]("udp", c.address)
 			assert.Equal(t, c.want, nstest.OpError(t, err).Err)
 			if !portable && c.address == "127.0.0.1:9000" { // no other range is worth a try
@@ -188,7 +202,11 @@ func TestUDPRetryBlamesNoLookup(t *testing.T) {
 // port.
 func TestLookupIsNotRetried(t *testing.T) {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.Join(context.DeadlineExceeded, os.NewSyscallError("connect", syscall.EAGAIN), os.NewSyscallError("connect", syscall.EADDRNOTAVAIL))
+		return nil, errors.Join(
+			context.DeadlineExceeded,
+			os.NewSyscallError("connect", syscall.EAGAIN),
+			os.NewSyscallError("connect", syscall.EADDRNOTAVAIL),
+		)
 	}}
 	for _, network := range []string{"tcp", "udp"} {
 		_, want := (&net.Dialer{Resolver: resolver}).Dial(network, "name.test:9000")
@@ -247,7 +265,17 @@ func TestUDPGroupsAreNotSelfConnections(t *testing.T) {
 						continue // nobody checks its UDP connections
 					}
 					conn, err := dial("udp", address)
-					assert.Equal(t, want == nil, err == nil, "%s %s from %v: net says %v, safedial %v", kind, address, local, want, err)
+					assert.Equal(
+						t,
+						want == nil,
+						err == nil,
+						"%s %s from %v: net says %v, safedial %v",
+						kind,
+						address,
+						local,
+						want,
+						err,
+					)
 					if err == nil {
 						conn.Close()
 					}

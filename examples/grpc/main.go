@@ -99,6 +99,12 @@ func roundTrip(ctx context.Context, target, network, address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s after %s, dials repeated: %d\n", target, answer.Status, time.Since(start).Round(time.Millisecond), retries)
+	fmt.Printf(
+		"%s: %s after %s, dials repeated: %d\n",
+		target,
+		answer.Status,
+		time.Since(start).Round(time.Millisecond),
+		retries,
+	)
 	return nil
 }

@@ -113,7 +113,9 @@ func serveGRPC(l net.Listener) {
 func checkGRPC(ctx context.Context, address string, d *safedial.Dialer) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}}),
+		grpc.WithConnectParams(
+			grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}},
+		),
 	}
 	if d != nil {
 		options = append(options, grpc.WithContextDialer(d.DialTarget))
@@ -148,7 +150,13 @@ func serveRedis(config *tls.Config) func(l net.Listener) {
 
 func pingRedis(config *tls.Config) func(ctx context.Context, address string, d *safedial.Dialer) {
 	return func(ctx context.Context, address string, d *safedial.Dialer) {
-		options := &redis.Options{Addr: address, TLSConfig: config.Clone(), MaxRetries: -1, Protocol: 2, DisableIdentity: true}
+		options := &redis.Options{
+			Addr:            address,
+			TLSConfig:       config.Clone(),
+			MaxRetries:      -1,
+			Protocol:        2,
+			DisableIdentity: true,
+		}
 		if d != nil {
 			options.Dialer = (&tls.Dialer{NetDialer: d.NetDialer(), Config: config}).DialContext
 		}

@@ -63,7 +63,12 @@ func newRigs(b *testing.B, scene dialbench.Scene) []*dialbench.Rig {
 
 // compare reports the time of each dialer, the quartiles of their ratio, and the
 // memory of each.
-func compare(b *testing.B, name string, rigs []*dialbench.Rig, measure func(*dialbench.Rig, int) (dialbench.Batch, error)) {
+func compare(
+	b *testing.B,
+	name string,
+	rigs []*dialbench.Rig,
+	measure func(*dialbench.Rig, int) (dialbench.Batch, error),
+) {
 	b.Run(name, func(b *testing.B) {
 		rounds := max(rounds, b.N/batch)
 		series, err := dialbench.Compare(rigs, rounds, (b.N+rounds-1)/rounds, measure)

@@ -184,7 +184,10 @@ func serveInherited(role string) error {
 		return err
 	}
 	if role == httpRole {
-		return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+		return http.Serve(
+			l,
+			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }),
+		)
 	}
 	for {
 		conn, err := l.Accept()

@@ -174,7 +174,7 @@ func (s *stage) once(dial dialFunc) (time.Duration, error) {
 	case s.Want == 0 && err != nil:
 		return 0, err
 	case s.Want != 0 && !errors.Is(err, s.Want):
-		return 0, fmt.Errorf("%s: %v instead of %w", s.Name, err, s.Want)
+		return 0, fmt.Errorf("%s: %w instead of %w", s.Name, err, s.Want)
 	}
 	return took, nil
 }

@@ -52,7 +52,11 @@ func Run(t *testing.T, body func(t *testing.T)) {
 		body(t)
 		return
 	}
-	args := []string{"-test.run=^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$", "-test.v", "-test.count=1"}
+	args := []string{
+		"-test.run=^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$",
+		"-test.v",
+		"-test.count=1",
+	}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}

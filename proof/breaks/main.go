@@ -42,8 +42,10 @@ var changes = []change{
 		tests: "CallersLingering|OptionsAfterUndo|RestartAfterSelfConnections",
 	},
 	{
-		name: "the kernel is told no port range", file: "descriptor_linux.go",
-		old: "func (d *descriptor) setPortRange(r PortRange) error {\n", new: "func (d *descriptor) setPortRange(r PortRange) error {\n\treturn nil\n",
+		name:  "the kernel is told no port range",
+		file:  "descriptor_linux.go",
+		old:   "func (d *descriptor) setPortRange(r PortRange) error {\n",
+		new:   "func (d *descriptor) setPortRange(r PortRange) error {\n\treturn nil\n",
 		tests: "LocalPorts$|OptionOnlyWhereNeeded|KernelClamps",
 	},
 	{

@@ -85,7 +85,10 @@ func sourcesList(ctx context.Context, dir, suite string) (string, error) {
 		return "", err
 	}
 	mirrors := strings.Fields(repositories)
-	mirrors = slices.DeleteFunc(mirrors, func(uri string) bool { return !strings.HasSuffix(strings.Trim(uri, "/"), "/debian") })
+	mirrors = slices.DeleteFunc(
+		mirrors,
+		func(uri string) bool { return !strings.HasSuffix(strings.Trim(uri, "/"), "/debian") },
+	)
 	if len(mirrors) == 0 {
 		return "", errors.New("the system's apt sources name no mirror of Debian: name a file of apt sources with -sources")
 	}

@@ -94,7 +94,12 @@ func buildTests(ctx context.Context, root string, env environment, packages []st
 		}
 	}
 	target := []string{"env", "GOOS=linux", "GOARCH=" + env.arch, "CGO_ENABLED=0"}
-	list, err := output(ctx, "", append(target, append([]string{"go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}"}, packages...)...)...)
+	list, err := output(
+		ctx,
+		"",
+		append(
+			target,
+			append([]string{"go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}"}, packages...)...)...)
 	if err != nil {
 		return "", err
 	}
@@ -122,11 +127,22 @@ func buildTests(ctx context.Context, root string, env environment, packages []st
 			return "", err
 		}
 		test := fmt.Sprintf("bin/test%d", i)
-		if _, err := output(ctx, dir, append(target, "go", "test", "-c", "-ldflags=-s -w", "-o", filepath.Join(root, test), ".")...); err != nil {
+		if _, err := output(
+			ctx,
+			dir,
+			append(target, "go", "test", "-c", "-ldflags=-s -w", "-o", filepath.Join(root, test), ".")...); err != nil {
 			return "", err
 		}
-		script += fmt.Sprintf("cd '/src/%s'\necho\necho '%s%s'\n/%s -test.v -test.timeout=%s%s\nstatus=$?\necho\necho \"%s$status\"\n",
-			place, markStart, place, test, *limit, flags, markExit)
+		script += fmt.Sprintf(
+			"cd '/src/%s'\necho\necho '%s%s'\n/%s -test.v -test.timeout=%s%s\nstatus=$?\necho\necho \"%s$status\"\n",
+			place,
+			markStart,
+			place,
+			test,
+			*limit,
+			flags,
+			markExit,
+		)
 	}
 	return script, copyTree(filepath.Join(root, "src"), module)
 }

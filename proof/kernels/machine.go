@@ -86,7 +86,9 @@ func (r *report) read(line string) {
 		r.last, r.said = name, nil
 	}
 	// Those of subtests are indented.
-	for prefix, count := range map[string]*int{"--- PASS: ": &r.passed, "--- FAIL: ": &r.failed, "--- SKIP: ": &r.skipped} {
+	for prefix, count := range map[string]*int{
+		"--- PASS: ": &r.passed, "--- FAIL: ": &r.failed, "--- SKIP: ": &r.skipped,
+	} {
 		if name, ok := strings.CutPrefix(line, prefix); ok {
 			*count++
 			switch {

@@ -29,7 +29,8 @@ import (
 )
 
 // dialing are the tests that run where an emulated processor is slow.
-const dialing = "NeverSelfConnects|Differential|EveryWay|LocalPorts|Retries|UDP|Own|Fixed|KernelClamps|Example|Parse|PortRange|Same|Split|Pick"
+const dialing = "NeverSelfConnects|Differential|EveryWay|LocalPorts|Retries|UDP|Own|Fixed|KernelClamps|" +
+	"Example|Parse|PortRange|Same|Split|Pick"
 
 // An environment is a kernel on a machine, and the tests that run there if the user
 // names none.
@@ -45,34 +46,87 @@ type environment struct {
 }
 
 var environments = []environment{
-	{name: "7.3-amd64", arch: "amd64", suite: "trixie-backports", debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
-	{name: "7.3-amd64-step", arch: "amd64", suite: "trixie-backports", debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`, sysctl: "net/ipv4/ip_local_port_step_width=65535"},
+	{
+		name:   "7.3-amd64",
+		arch:   "amd64",
+		suite:  "trixie-backports",
+		debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`,
+	},
+	{
+		name:   "7.3-amd64-step",
+		arch:   "amd64",
+		suite:  "trixie-backports",
+		debian: `^linux-(image|binary)-7\.3\.[0-9]+\+deb[0-9]+-cloud-amd64$`,
+		sysctl: "net/ipv4/ip_local_port_step_width=65535",
+	},
 	{name: "6.12-amd64", arch: "amd64", suite: "trixie", debian: `^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$`},
 	{name: "6.1-amd64", arch: "amd64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
-	{name: "6.1-arm64", arch: "arm64", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`, run: dialing},
-	{name: "6.1-s390x", arch: "s390x", suite: "bookworm", debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`, run: dialing, excuse: "socketcall(2)"},
-	{name: "5.10-amd64", arch: "amd64", suite: "bullseye", debian: `^linux-image-5\.10\.0-[0-9]+-cloud-amd64$`, excuse: "IP_LOCAL_PORT_RANGE"},
+	{
+		name:   "6.1-arm64",
+		arch:   "arm64",
+		suite:  "bookworm",
+		debian: `^linux-image-6\.1\.0-[0-9]+-cloud-arm64$`,
+		run:    dialing,
+	},
+	{
+		name:   "6.1-s390x",
+		arch:   "s390x",
+		suite:  "bookworm",
+		debian: `^linux-image-6\.1\.0-[0-9]+-s390x$`,
+		run:    dialing,
+		excuse: "socketcall(2)",
+	},
+	{
+		name:   "5.10-amd64",
+		arch:   "amd64",
+		suite:  "bullseye",
+		debian: `^linux-image-5\.10\.0-[0-9]+-cloud-amd64$`,
+		excuse: "IP_LOCAL_PORT_RANGE",
+	},
 }
 
 var (
-	onlyEnv    = flag.String("env", "", "run in the environments whose names match this `regexp`; of several, those whose suite or kernel the mirror does not have are skipped")
+	onlyEnv = flag.String(
+		"env",
+		"",
+		"run in the environments whose names match this `regexp`; of several, those whose suite or kernel the mirror does not have are skipped",
+	)
 	parallel   = flag.Int("parallel", 1, "run so many environments at once")
 	onlyArch   = flag.String("arch", "", "run on this `architecture` alone")
-	kernelFile = flag.String("kernel", "", "boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture")
-	run        = flag.String("run", "", "run the tests that match this `regexp`")
-	short      = flag.Bool("short", false, "run the short selection of the tests")
-	skip       = flag.String("skip", "", "leave out the tests that match this `regexp`")
-	count      = flag.Int("count", 1, "run each test so often")
-	appended   = flag.String("append", "", "append these `words` to the kernel's command line: ipv6.disable=1, for example")
-	limit      = flag.Duration("limit", 20*time.Minute, "give each environment so much time")
-	verbose    = flag.Bool("v", false, "show the console")
-	cache      = flag.String("cache", "", "keep Debian's packages in this `folder`; remove it to fetch newer ones (default: a folder of the user's cache)")
-	sources    = flag.String("sources", "", "take Debian's packages from this apt sources.list `file` instead of the system's own")
+	kernelFile = flag.String(
+		"kernel",
+		"",
+		"boot this `file` instead of Debian's kernels, on -arch, or this machine's architecture",
+	)
+	run      = flag.String("run", "", "run the tests that match this `regexp`")
+	short    = flag.Bool("short", false, "run the short selection of the tests")
+	skip     = flag.String("skip", "", "leave out the tests that match this `regexp`")
+	count    = flag.Int("count", 1, "run each test so often")
+	appended = flag.String(
+		"append",
+		"",
+		"append these `words` to the kernel's command line: ipv6.disable=1, for example",
+	)
+	limit   = flag.Duration("limit", 20*time.Minute, "give each environment so much time")
+	verbose = flag.Bool("v", false, "show the console")
+	cache   = flag.String(
+		"cache",
+		"",
+		"keep Debian's packages in this `folder`; remove it to fetch newer ones (default: a folder of the user's cache)",
+	)
+	sources = flag.String(
+		"sources",
+		"",
+		"take Debian's packages from this apt sources.list `file` instead of the system's own",
+	)
 )
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [flags] [packages; by default those of the library and its proof]")
+		fmt.Fprintln(
+			flag.CommandLine.Output(),
+			"usage: kernels [flags] [packages; by default those of the library and its proof]",
+		)
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -52,7 +52,10 @@ func (f *finder) listensOn(v *types.Var) bool {
 // from the calls that listen.
 func (f *finder) index(root inspector.Cursor) {
 	var calls []*ast.CallExpr
-	for cur := range root.Preorder((*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.CompositeLit)(nil), (*ast.CallExpr)(nil), (*ast.RangeStmt)(nil), (*ast.ReturnStmt)(nil)) {
+	for cur := range root.Preorder(
+		(*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.CompositeLit)(nil), (*ast.CallExpr)(nil),
+		(*ast.RangeStmt)(nil), (*ast.ReturnStmt)(nil),
+	) {
 		switch n := cur.Node().(type) {
 		case *ast.AssignStmt:
 			f.assign(n.Lhs, n.Rhs)

@@ -83,7 +83,9 @@ func add(proxy, folder, version string) error {
 	if err := os.MkdirAll(versions, 0o755); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"list": []byte(version + "\n"), version + ".info": info, version + ".mod": text} {
+	for name, content := range map[string][]byte{
+		"list": []byte(version + "\n"), version + ".info": info, version + ".mod": text,
+	} {
 		if err := os.WriteFile(filepath.Join(versions, name), content, 0o644); err != nil {
 			return err
 		}
@@ -93,5 +95,8 @@ func add(proxy, folder, version string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(zip.CreateFromDir(archive, module.Version{Path: mod.Module.Mod.Path, Version: version}, folder), archive.Close())
+	return errors.Join(
+		zip.CreateFromDir(archive, module.Version{Path: mod.Module.Mod.Path, Version: version}, folder),
+		archive.Close(),
+	)
 }

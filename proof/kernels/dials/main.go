@@ -155,7 +155,14 @@ func fromOwnPort(network, name string, number int) {
 	} else if name != "net.Dialer" {
 		fail("%s: %v", name, blocked)
 	}
-	fmt.Printf("%-24s %s from the destination's own port: self %t, %v; then a server: %v\n", name, network, self, cmp.Or(err, errors.New("connected")), cmp.Or(blocked, errors.New("starts")))
+	fmt.Printf(
+		"%-24s %s from the destination's own port: self %t, %v; then a server: %v\n",
+		name,
+		network,
+		self,
+		cmp.Or(err, errors.New("connected")),
+		cmp.Or(blocked, errors.New("starts")),
+	)
 }
 
 func port(conn net.Conn) uint16 {
@@ -207,7 +214,10 @@ func target(network string, ours, live bool) (stop func(), address string, err e
 }
 
 func brief(err error) string {
-	for _, known := range []error{safedial.ErrSelfConnect, syscall.ECONNREFUSED, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EAGAIN} {
+	for _, known := range []error{
+		safedial.ErrSelfConnect, syscall.ECONNREFUSED, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE,
+		syscall.EAGAIN,
+	} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
