@@ -295,7 +295,7 @@ func TestPauseIsBounded(t *testing.T) {
 			"127.0.0.1",
 			safedial.Dialer{Cancel: closing(enough)}, //nolint:staticcheck // SA1019: net.Dialer has it too
 			"operation was canceled",
-		) //nolint:staticcheck // SA1019: net.Dialer has it too
+		)
 		for deadline, want := range map[bool]string{true: "i/o timeout", false: "operation was canceled"} {
 			ctx, _ := contextEnding(t, enough, deadline)
 			ended("context", ctx, "tcp", "127.0.0.1", safedial.Dialer{}, want)
