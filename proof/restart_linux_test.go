@@ -63,8 +63,8 @@ func TestRestartUnderLoadWithNet(t *testing.T) {
 	})
 }
 
-// TestRestartAfterSelfConnections has each start of a server follow a dial of
-// its port from the only port that there is.
+// TestRestartAfterSelfConnections shows that a self-connection leaves no TIME_WAIT. Each
+// start of a server follows a dial of its port from the only port that there is.
 func TestRestartAfterSelfConnections(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		setLocalPorts(t, onlyPort, onlyPort)
