@@ -31,7 +31,7 @@ func lateServer(
 	result := make(chan error, 1)
 	time.AfterFunc(300*time.Millisecond, func() {
 		started.Store(true)
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen("tcp", address) //safedial:ignore the test has a namespace of its own
 		result <- err
 		if err == nil {
 			t.Cleanup(func() { l.Close() })
