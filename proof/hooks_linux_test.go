@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -24,6 +25,7 @@ func TestHooksOfAllKinds(t *testing.T) {
 	skipPortable(t, "a retry follows net's own")
 	isolated(t, func(t *testing.T) {
 		setLocalPorts(t, 40000, 40003)
+		hasPortRange := nstest.HasPortRange(t, 0)
 		l := nstest.Echo(t, "127.0.0.1:9000")
 		for name, control := range map[string]controlFunc{
 			"TCP_FASTOPEN_CONNECT": setOption(unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT, 1),
@@ -55,10 +57,12 @@ func TestHooksOfAllKinds(t *testing.T) {
 				}
 				for kind, dial := range dialsOf(&safedial.Dialer{Control: control, Timeout: 5 * time.Second}) {
 					conn, err := dial("tcp", address)
-					if name == "an error ignored" && address == "127.0.0.1:40002" {
-						// A self-connection that net has closed can have left TIME_WAIT on the port. Then
-						// the hook's bind fails, and another port is used.
-						assert.ErrorIs(t, err, syscall.ECONNREFUSED, kind)
+					// Two cases have more than one outcome, and all are refusals. A self-connection that
+					// net has closed can have left TIME_WAIT on the port that the hook binds. And if
+					// the kernel cannot be told a range, it may choose the port again and again.
+					ofItself := strings.HasSuffix(address, ":40002")
+					if ofItself && (name == "an error ignored" || !hasPortRange) {
+						assert.ErrorIs(t, err, syscall.ECONNREFUSED, "%s %s, %s", kind, address, name)
 						continue
 					}
 					assert.Equal(t, fmt.Sprint(want), fmt.Sprint(err), "%s %s, %s", kind, address, name)
