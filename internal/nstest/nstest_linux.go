@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -49,6 +50,7 @@ func Run(t *testing.T, body func(t *testing.T)) {
 		cover(t, "/etc/resolv.conf", "")
 		cover(t, "/etc/nsswitch.conf", "hosts: files dns\n")
 		callersSysctl(t)
+		askForIPv6(t)
 		body(t)
 		return
 	}
@@ -133,6 +135,15 @@ func cover(t *testing.T, file, text string) {
 	if !errors.Is(err, os.ErrNotExist) {
 		require.NoError(t, err)
 	}
+}
+
+// askForIPv6 has package net find out what the host has. It does so once, by binding a
+// port, and would find no IPv6 if no port is free at the time.
+func askForIPv6(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
 }
 
 // callersSysctl writes the sysctl that the caller of the tests names.
