@@ -144,7 +144,7 @@ func oracle(s portState, w dialVariant) answer {
 		return answer{
 			connected:  s.live || w.udp,
 			refused:    !s.live && !w.udp,
-			neverSelf:  s.portRange,
+			neverSelf:  s.portRange && !leavesOneOut,
 			from:       free,
 			noPort:     leavesOneOut || oneRange,
 			explaining: "ports are free",
